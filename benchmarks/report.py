@@ -1,0 +1,143 @@
+"""What a run found: a table for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import Demand, Kind, Row, Timing
+
+
+@dataclass(frozen=True)
+class Verdict:
+    demand: Demand
+    # Time of the peer over ours; None where that peer was not timed.
+    ratio: float | None
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.ratio is None else self.ratio >= self.demand.ratio
+
+    def __str__(self) -> str:
+        wanted = f"{self.demand.ratio:.3g}x {self.demand.over}"
+        if self.ratio is None:
+            return f"[yellow]{wanted}: not timed[/]"
+        word = "[green]met[/]" if self.met else "[red]not met[/]"
+        return f"{wanted}: {self.ratio:.2f}x {word}"
+
+
+@dataclass
+class Report:
+    """The rows of one stem."""
+
+    stem: str
+    console: Console
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    met: int = 0
+    not_met: int = 0
+
+    def add(self, row: Row, timings: list[Timing]) -> None:
+        """Shows a row as soon as it is measured, and keeps it for the file."""
+        self.missing |= row.missing
+        self.wrong |= {f"{name}, {row.case}": why for name, why in row.wrong.items()}
+        best = _fastest(timings, {Kind.LIBRARY, Kind.PLAIN})
+        table = Table(
+            title=f"{self.stem}: {row.case}, {row.op}", title_justify="left", min_width=96
+        )
+        table.add_column("candidate", min_width=26)
+        for heading in ("time", "spread", "items/s", "ours / best peer"):
+            table.add_column(heading, justify="right")
+        table.add_column("demanded", min_width=30)
+        for timing in sorted(timings, key=lambda t: t.nanoseconds):
+            ours = timing.candidate.kind is Kind.OURS
+            ratio = best.nanoseconds / timing.nanoseconds if ours and best else None
+            verdicts = [_judge(timing, d, timings) for d in timing.candidate.demands]
+            self.met += sum(v.met is True for v in verdicts)
+            self.not_met += sum(v.met is False for v in verdicts)
+            table.add_row(
+                timing.candidate.name,
+                _duration(timing.nanoseconds),
+                f"{timing.spread:.0%}",
+                _count(row.items / timing.nanoseconds * 1e9),
+                "" if ratio is None else f"{ratio:.2f}x",
+                "\n".join(map(str, verdicts)),
+                style="bold" if ours else "",
+            )
+            self.rows.append(_record(row, timing, ratio, verdicts))
+        self.console.print(table)
+
+    def close(self, machine: dict[str, Any], folder: Path | None) -> None:
+        """Names who was left out, and writes ``<stem>.json``."""
+        for name, why in sorted(self.missing.items()):
+            self.console.print(f"[yellow]left out[/] {name}: {why}", highlight=False)
+        for name, why in sorted(self.wrong.items()):
+            self.console.print(f"[red]wrong, not timed[/] {name}: {why}", highlight=False)
+        self.console.print()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            content = {
+                "stem": self.stem,
+                "machine": machine,
+                "rows": self.rows,
+                "left_out": self.missing,
+                "wrong": self.wrong,
+            }
+            (folder / f"{self.stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _fastest(timings: list[Timing], kinds: set[Kind]) -> Timing | None:
+    chosen = [t for t in timings if t.candidate.kind in kinds]
+    return min(chosen, key=lambda t: t.nanoseconds, default=None)
+
+
+def _judge(ours: Timing, demand: Demand, timings: list[Timing]) -> Verdict:
+    if demand.over == "peer":
+        peer = _fastest(timings, {Kind.LIBRARY, Kind.PLAIN})
+    elif demand.over == "library":
+        peer = _fastest(timings, {Kind.LIBRARY})
+    else:
+        peer = next((t for t in timings if t.candidate.name == demand.over), None)
+    return Verdict(demand, None if peer is None else peer.nanoseconds / ours.nanoseconds)
+
+
+def _record(
+    row: Row, timing: Timing, ratio: float | None, verdicts: list[Verdict]
+) -> dict[str, Any]:
+    return {
+        "case": row.case,
+        "op": row.op,
+        "device": row.plan.device,
+        "items": row.items,
+        "candidate": timing.candidate.name,
+        "kind": timing.candidate.kind.value,
+        "threads": timing.candidate.threads,
+        "nanoseconds": timing.nanoseconds,
+        "spread": timing.spread,
+        "repeats": timing.repeats,
+        "ratio_to_best_peer": ratio,
+        "demands": [
+            {"ratio": v.demand.ratio, "over": v.demand.over, "reached": v.ratio, "met": v.met}
+            for v in verdicts
+        ],
+    }
+
+
+def _duration(nanoseconds: float) -> str:
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def _count(rate: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if rate >= size:
+            return f"{rate / size:.3g} {unit}"
+    return f"{rate:.3g}"
