@@ -29,8 +29,12 @@ def load(module: str) -> Any:
 def njit(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """``kernel`` compiled once with the flags a careful numba user sets.
 
+    All of fastmath but ``reassoc``, which lengthens the dependency chain of a recurrence: 1.1 ns a
+    step become 1.9.
+
     Raises:
         Missing: numba does not import.
     """
-    compiled: Callable[..., Any] = load("numba").njit(fastmath=True, error_model="numpy")(kernel)
+    flags = {"contract", "nnan", "ninf", "nsz", "arcp", "afn"}
+    compiled: Callable[..., Any] = load("numba").njit(fastmath=flags, error_model="numpy")(kernel)
     return compiled

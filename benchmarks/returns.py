@@ -1,4 +1,4 @@
-"""What the benchmarks of return estimators share: proof of results, our two candidates, demands."""
+"""What the benchmarks of return estimators share: their candidates, proof of results, demands."""
 
 from __future__ import annotations
 
@@ -8,101 +8,101 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from benchmarks.harness import Calls, Demand, Kind, Plan, Row
+from benchmarks.harness import Calls, Demand, Kind, Row
+from benchmarks.peers import load
 from benchmarks.rollouts import Rollout
 
 GAMMA = 0.99
 LAM = 0.95
 
-# Turns what a candidate returns into arrays of the rollout's shape, in the order of `expected`.
-Read = Callable[[Any], Sequence[Any]]
+# Expected results, float64 and shaped like the rollout.
+Expected = Sequence[Any]
+Demands = tuple[Demand, ...]
 
 
 def proven(
-    run: Callable[[], object], expected: Sequence[Any], read: Read = lambda got: got
+    run: Callable[[], object], expected: Expected, read: Callable[[Any], Sequence[Any]] = list
 ) -> Calls:
-    """``run`` if its results are the expected ones, to what float32 can hold.
+    """``run``, if what ``read`` makes of its results is what is expected, to float32.
 
     Raises:
-        AssertionError: They are not.
+        AssertionError: It is not.
     """
     for got, want in zip(read(run()), expected, strict=True):
-        got = got.cpu() if isinstance(got, torch.Tensor) else got
+        got = got.cpu() if isinstance(got, Tensor) else got
         np.testing.assert_allclose(np.asarray(got), want, rtol=1e-3, atol=1e-3)
     return Calls(run)
 
 
-def estimator_row(op: str, data: Rollout, plan: Plan) -> Row:
-    return Row(data.name, op, plan, items=data.reward.size)
+def one(got: Any) -> Sequence[Any]:
+    """Reads a single result."""
+    return [got]
+
+
+def no_demands(suffix: str) -> Demands:
+    return ()
+
+
+def usual_demands(data: Rollout) -> Callable[[str], Demands]:
+    """Of ``[steps, envs]``; like against like, so fresh outputs against fresh ones."""
+    if data.flat or data.reward.size == 1:
+        return no_demands
+    return lambda suffix: (Demand(3, f"numba-user{suffix}"), Demand(4, "library"))
 
 
 def add_ours(
     row: Row,
     op: Callable[..., Any],
+    inputs: Sequence[Tensor | None],
     data: Rollout,
-    names: tuple[str, ...],
-    expected: Sequence[Any],
-    demands: Callable[[str], tuple[Demand, ...]] = lambda suffix: (),
+    expected: Expected,
+    demands: Callable[[str], Demands],
     **parameters: Any,
 ) -> None:
     """Our op with fresh outputs, and with the outputs of an earlier call."""
-    inputs = data.tensors(names, row.plan.device)
     bounds = None if data.bounds is None else torch.from_numpy(data.bounds)
     fresh = partial(op, *inputs, bounds=bounds, **parameters)
     reused = partial(fresh, out=fresh())
-
-    def read(got: Any) -> Sequence[Any]:
-        return got if isinstance(got, tuple) else (got,)
-
-    for name, run in (("ours", fresh), ("ours out=", reused)):
+    for suffix, run in (("", fresh), (" out=", reused)):
         row.add(
-            name,
-            partial(proven, run, expected, read),
+            f"ours{suffix}",
+            partial(proven, run, expected, one if len(expected) == 1 else list),
             Kind.OURS,
-            demands=demands(name.removeprefix("ours")) if row.plan.device == "cpu" else (),
+            demands=demands(suffix) if row.plan.device == "cpu" else (),
         )
 
 
-def usual_demands(data: Rollout) -> Callable[[str], tuple[Demand, ...]]:
-    """For ``[steps, envs]``: like against like, so fresh outputs against fresh ones."""
-
-    def demands(suffix: str) -> tuple[Demand, ...]:
-        if data.flat or data.reward.size == 1:
-            return ()
-        return (Demand(3, f"numba-user{suffix}"), Demand(4, "library"))
-
-    return demands
-
-
-def add_numba(
-    row: Row,
-    name: str,
-    kernel: Callable[[], Callable[..., Any]],
-    inputs: Sequence[Any],
-    outputs: int,
-    expected: Sequence[Any],
+def add_torch_loop(
+    row: Row, run: Callable[..., object], inputs: Sequence[Tensor], data: Rollout, expected: Expected
 ) -> None:
-    """A hand-written numba kernel, with fresh outputs and with reused ones.
+    """Not on a flat stream, where a loop of Python over 1e6 steps takes seconds."""
+    if not data.flat:
+        build = partial(proven, partial(run, *inputs), expected)
+        row.add("torch-loop", build, Kind.PLAIN)
 
-    ``kernel`` compiles; the compiled function takes the inputs, then the outputs it fills.
+
+def add_jax(row: Row, function: Callable[..., object], inputs: Expected, expected: Expected) -> None:
+    """``function`` of float32 arrays, under ``jax.jit``."""
+
+    def build() -> Calls:
+        jax = load("jax")
+        arrays = [jax.numpy.asarray(x, dtype="float32") for x in inputs]
+        jitted = jax.jit(function)
+        return proven(lambda: jax.block_until_ready(jitted(*arrays)), expected)
+
+    row.add("jax-scan", build, Kind.PLAIN)
+
+
+def torchrl(
+    function: str, parameters: tuple[float, ...], names: tuple[str, ...], data: Rollout
+) -> Callable[[], Any]:
+    """An estimator of torchrl, on its layout ``[envs, steps, 1]``.
+
+    Raises:
+        Missing: torchrl does not import.
     """
-    like = inputs[0]
-
-    def fresh() -> Calls:
-        compiled = kernel()
-
-        def run() -> Sequence[Any]:
-            results = [np.empty_like(like) for _ in range(outputs)]
-            compiled(*inputs, *results)
-            return results
-
-        return proven(run, expected)
-
-    def reused() -> Calls:
-        results = [np.empty_like(like) for _ in range(outputs)]
-        run = partial(kernel(), *inputs, *results)
-        return proven(run, expected, lambda _: results)
-
-    row.add(name, fresh, Kind.PLAIN)
-    row.add(f"{name} out=", reused, Kind.PLAIN)
+    estimate = getattr(load("torchrl.objectives.value.functional"), function)
+    inputs = [torch.from_numpy(data.env_major(getattr(data, name))[..., None]) for name in names]
+    return partial(estimate, *parameters, *inputs)

@@ -52,9 +52,11 @@ class Rollout:
         """``[envs]``, V of the state after the last row."""
         return np.atleast_1d(self.next_value[-1])
 
+    def arrays(self, names: tuple[str, ...]) -> list[NDArray[Any]]:
+        return [getattr(self, name) for name in names]
+
     def tensors(self, names: tuple[str, ...], device: str) -> list[Tensor]:
-        """The named arrays as torch has them."""
-        return [torch.from_numpy(getattr(self, name)).to(device) for name in names]
+        return [torch.from_numpy(array).to(device) for array in self.arrays(names)]
 
     def env_major(self, array: NDArray[Any]) -> NDArray[Any]:
         """``[envs, steps]``, contiguous: the layout of peers that go through one env at a time."""

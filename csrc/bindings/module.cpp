@@ -31,10 +31,18 @@ PyMethodDef methods[] = {
 #define MF_JOIN_(a, b) a##b
 #define MF_JOIN(a, b) MF_JOIN_(a, b)
 
-PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, MF_TEXT(MF_MODULE), nullptr, -1, methods, nullptr, nullptr, nullptr,
-    nullptr};
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          MF_TEXT(MF_MODULE),
+                          nullptr,
+                          -1,
+                          methods,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
 
 }  // namespace
 
-PyMODINIT_FUNC MF_JOIN(PyInit_, MF_MODULE)() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC MF_JOIN(PyInit_, MF_MODULE)() {
+  return PyModule_Create(&definition);
+}

@@ -10,7 +10,9 @@ std::string to_text(const int64_t* shape, int64_t dim) {
   return text.str();
 }
 
-std::string shape_text(const Array& x) { return to_text(x.shape, x.dim); }
+std::string shape_text(const Array& x) {
+  return to_text(x.shape, x.dim);
+}
 
 std::string device_text(const Array& x) {
   switch (x.device) {
@@ -48,8 +50,8 @@ void check_dtype(const char* op, const char* argument, const Array& x, DType dty
 }
 
 void check_shape(const char* op, const char* argument, const Array& x, const Array& like) {
-  MF_CHECK(same_shape(x, like), op, ": ", argument, " must have shape ", shape_text(like),
-           ", got ", shape_text(x));
+  MF_CHECK(same_shape(x, like), op, ": ", argument, " must have shape ", shape_text(like), ", got ",
+           shape_text(x));
 }
 
 void check_device(const char* op, const char* argument, const Array& x, const Array& like) {
@@ -86,8 +88,12 @@ void check_out(const char* op, const char* argument, const Array& x, const Array
 }
 
 void check_between(const char* op, const char* argument, double x, double low, double high) {
-  MF_CHECK(x >= low && x <= high, op, ": ", argument, " must be in [", low, ", ", high,
-           "], got ", x);
+  MF_CHECK(x >= low && x <= high, op, ": ", argument, " must be in [", low, ", ", high, "], got ",
+           x);
+}
+
+void check_not_negative(const char* op, const char* argument, double x) {
+  MF_CHECK(x >= 0, op, ": ", argument, " must not be negative, got ", x);
 }
 
 }  // namespace machin_fast

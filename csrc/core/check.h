@@ -17,11 +17,11 @@ template <typename... Parts>
   throw std::runtime_error(text.str());
 }
 
-#define MF_CHECK(condition, ...)                                 \
-  do {                                                           \
-    if (!(condition)) [[unlikely]] {                             \
-      ::machin_fast::fail(__VA_ARGS__);                          \
-    }                                                            \
+#define MF_CHECK(condition, ...)        \
+  do {                                  \
+    if (!(condition)) [[unlikely]] {    \
+      ::machin_fast::fail(__VA_ARGS__); \
+    }                                   \
   } while (false)
 
 std::string to_text(const int64_t* shape, int64_t dim);  // "[4, 3]"
@@ -47,5 +47,6 @@ void check_out(const char* op, const char* argument, const Array& x, const Array
 
 // A number in [low, high]; NaN is not.
 void check_between(const char* op, const char* argument, double x, double low, double high);
+void check_not_negative(const char* op, const char* argument, double x);
 
 }  // namespace machin_fast

@@ -10,8 +10,12 @@
 namespace machin_fast {
 
 #ifdef __CUDACC__
-MF_HD float exp_lanes(float x) { return ::expf(x); }
-MF_HD double exp_lanes(double x) { return ::exp(x); }
+MF_HD float exp_lanes(float x) {
+  return ::expf(x);
+}
+MF_HD double exp_lanes(double x) {
+  return ::exp(x);
+}
 #else
 
 // Taylor coefficients 1/k!, highest first. The argument is reduced to |r| <= ln(2)/2, where

@@ -18,20 +18,26 @@ const char* isa_name(Isa isa);
 }  // namespace machin_fast
 
 #ifdef MF_ALL_ISAS  // set by CMake on x86-64
-#define MF_PER_ISA(...)               \
-  namespace baseline { __VA_ARGS__; } \
-  namespace avx2 { __VA_ARGS__; }     \
-  namespace avx512 { __VA_ARGS__; }
-#define MF_CALL_ISA(...)                                    \
-  [&] {                                                     \
-    switch (::machin_fast::cpu_isa()) {                     \
-      case ::machin_fast::Isa::kAvx512:                     \
-        return ::machin_fast::avx512::__VA_ARGS__;          \
-      case ::machin_fast::Isa::kAvx2:                       \
-        return ::machin_fast::avx2::__VA_ARGS__;            \
-      default:                                              \
-        return ::machin_fast::baseline::__VA_ARGS__;        \
-    }                                                       \
+#define MF_PER_ISA(...) \
+  namespace baseline {  \
+  __VA_ARGS__;          \
+  }                     \
+  namespace avx2 {      \
+  __VA_ARGS__;          \
+  }                     \
+  namespace avx512 {    \
+  __VA_ARGS__;          \
+  }
+#define MF_CALL_ISA(...)                             \
+  [&] {                                              \
+    switch (::machin_fast::cpu_isa()) {              \
+      case ::machin_fast::Isa::kAvx512:              \
+        return ::machin_fast::avx512::__VA_ARGS__;   \
+      case ::machin_fast::Isa::kAvx2:                \
+        return ::machin_fast::avx2::__VA_ARGS__;     \
+      default:                                       \
+        return ::machin_fast::baseline::__VA_ARGS__; \
+    }                                                \
   }()
 #else
 #define MF_PER_ISA(...) \

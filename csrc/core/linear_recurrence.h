@@ -52,9 +52,8 @@ struct RolloutLayout {
 // .cu instantiate them.
 
 // Envs [begin, end) of a time-major rollout.
-MF_PER_ISA(template <typename Op>
-           void recur_columns(const Op& op, const RolloutLayout& layout, int64_t begin,
-                              int64_t end))
+MF_PER_ISA(template <typename Op> void recur_columns(const Op& op, const RolloutLayout& layout,
+                                                     int64_t begin, int64_t end))
 
 // Segments [begin, end) of a flat one.
 MF_PER_ISA(template <typename Op>
@@ -65,7 +64,6 @@ MF_PER_ISA(template <typename Op>
 template <typename Op>
 int64_t recurrence_scratch(const RolloutLayout& layout);
 template <typename Op>
-void launch_recurrence(const Op& op, const RolloutLayout& layout, void* scratch,
-                       CudaStream stream);
+void launch_recurrence(const Op& op, const RolloutLayout& layout, void* scratch, CudaStream stream);
 
 }  // namespace machin_fast

@@ -134,12 +134,12 @@ void recur_flat(const Op& shared_op, const RolloutLayout& layout, int64_t begin,
 }  // namespace machin_fast::MF_ISA
 
 // Makes the estimator Op callable on the CPU, at this file's instruction set.
-#define MF_RECURRENCE_CPU(Op)                                                                  \
-  template void machin_fast::MF_ISA::recur_columns(                                            \
-      const machin_fast::Op<float>&, const machin_fast::RolloutLayout&, int64_t, int64_t);     \
-  template void machin_fast::MF_ISA::recur_columns(                                            \
-      const machin_fast::Op<double>&, const machin_fast::RolloutLayout&, int64_t, int64_t);    \
-  template void machin_fast::MF_ISA::recur_flat(                                               \
-      const machin_fast::Op<float>&, const machin_fast::RolloutLayout&, int64_t, int64_t);     \
-  template void machin_fast::MF_ISA::recur_flat(                                               \
+#define MF_RECURRENCE_CPU(Op)                                                               \
+  template void machin_fast::MF_ISA::recur_columns(                                         \
+      const machin_fast::Op<float>&, const machin_fast::RolloutLayout&, int64_t, int64_t);  \
+  template void machin_fast::MF_ISA::recur_columns(                                         \
+      const machin_fast::Op<double>&, const machin_fast::RolloutLayout&, int64_t, int64_t); \
+  template void machin_fast::MF_ISA::recur_flat(                                            \
+      const machin_fast::Op<float>&, const machin_fast::RolloutLayout&, int64_t, int64_t);  \
+  template void machin_fast::MF_ISA::recur_flat(                                            \
       const machin_fast::Op<double>&, const machin_fast::RolloutLayout&, int64_t, int64_t)

@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(kRecurrenceThreads)
     recurrence_results(Op op, RecurrencePlan<N> plan) {
   const RecurrencePlace<N> place(plan, blockIdx.y);
   Affine<N> whole;
-  const Affine<N> before = scan_runs(map_of_run(op, plan, place), place.run, plan.runs, plan.lanes,
-                                     &whole);
+  const Affine<N> before =
+      scan_runs(map_of_run(op, plan, place), place.run, plan.runs, plan.lanes, &whole);
   if (place.first >= place.last) return;
   N carry = 0;
   if (plan.tiles > 1) carry = plan.carries[int64_t(blockIdx.y) * plan.envs + place.env];
@@ -166,7 +166,8 @@ int64_t plan_recurrence(const RolloutLayout& layout, char* scratch, RecurrencePl
   };
   *plan = {layout.steps, layout.envs, lanes, runs, run_length, tiles, nullptr, nullptr, nullptr};
   if (tiles > 1) {
-    plan->maps = reinterpret_cast<Affine<N>*>(take(tiles * layout.envs * int64_t(sizeof(Affine<N>))));
+    plan->maps =
+        reinterpret_cast<Affine<N>*>(take(tiles * layout.envs * int64_t(sizeof(Affine<N>))));
     plan->carries = reinterpret_cast<N*>(take(tiles * layout.envs * int64_t(sizeof(N))));
   }
   if (layout.segments > 1) {
@@ -213,14 +214,14 @@ void launch_recurrence(const Op& op, const RolloutLayout& layout, void* scratch,
 }  // namespace machin_fast
 
 // Makes the estimator Op callable on CUDA.
-#define MF_RECURRENCE_CUDA(Op)                                                                   \
-  template int64_t machin_fast::recurrence_scratch<machin_fast::Op<float>>(                      \
-      const machin_fast::RolloutLayout&);                                                        \
-  template int64_t machin_fast::recurrence_scratch<machin_fast::Op<double>>(                     \
-      const machin_fast::RolloutLayout&);                                                        \
-  template void machin_fast::launch_recurrence(const machin_fast::Op<float>&,                    \
-                                               const machin_fast::RolloutLayout&, void*,         \
-                                               machin_fast::CudaStream);                         \
-  template void machin_fast::launch_recurrence(const machin_fast::Op<double>&,                   \
-                                               const machin_fast::RolloutLayout&, void*,         \
+#define MF_RECURRENCE_CUDA(Op)                                                           \
+  template int64_t machin_fast::recurrence_scratch<machin_fast::Op<float>>(              \
+      const machin_fast::RolloutLayout&);                                                \
+  template int64_t machin_fast::recurrence_scratch<machin_fast::Op<double>>(             \
+      const machin_fast::RolloutLayout&);                                                \
+  template void machin_fast::launch_recurrence(const machin_fast::Op<float>&,            \
+                                               const machin_fast::RolloutLayout&, void*, \
+                                               machin_fast::CudaStream);                 \
+  template void machin_fast::launch_recurrence(const machin_fast::Op<double>&,           \
+                                               const machin_fast::RolloutLayout&, void*, \
                                                machin_fast::CudaStream)

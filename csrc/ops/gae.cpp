@@ -6,9 +6,8 @@ namespace machin_fast {
 namespace {
 
 void gae_out(const Tensor& reward, const Tensor& value, const Tensor& next_value,
-             const Tensor& terminated, const Tensor& truncated,
-             const std::optional<Tensor>& bounds, double gamma, double lam,
-             const Tensor& advantage, const Tensor& value_target) {
+             const Tensor& terminated, const Tensor& truncated, const std::optional<Tensor>& bounds,
+             double gamma, double lam, const Tensor& advantage, const Tensor& value_target) {
   RolloutArguments in("gae", "reward", reward, bounds);
   const Array v = in.number("value", value);
   const Array next = in.number("next_value", next_value);
@@ -32,10 +31,9 @@ void gae_out(const Tensor& reward, const Tensor& value, const Tensor& next_value
   });
 }
 
-std::tuple<Tensor, Tensor> gae(const Tensor& reward, const Tensor& value,
-                               const Tensor& next_value, const Tensor& terminated,
-                               const Tensor& truncated, const std::optional<Tensor>& bounds,
-                               double gamma, double lam) {
+std::tuple<Tensor, Tensor> gae(const Tensor& reward, const Tensor& value, const Tensor& next_value,
+                               const Tensor& terminated, const Tensor& truncated,
+                               const std::optional<Tensor>& bounds, double gamma, double lam) {
   const Array like = view(reward);
   const Tensor advantage = empty_like(like, like.dtype);
   const Tensor value_target = empty_like(like, like.dtype);

@@ -1,5 +1,4 @@
-#include "ops/gae.h"
-
 #include "core/recurrence_cuda.h"
+#include "ops/gae.h"
 
 MF_RECURRENCE_CUDA(Gae);

@@ -58,10 +58,9 @@ void run_recurrence(RolloutArguments& in, const Op& op) {
     });
   } else if (layout.bounds != nullptr) {
     const int64_t mean_length = layout.steps / layout.segments + 1;
-    parallel_for(layout.segments, kRowsPerThread / mean_length + 1,
-                 [&](int64_t begin, int64_t end) {
-                   MF_CALL_ISA(recur_flat(op, layout, begin, end));
-                 });
+    parallel_for(
+        layout.segments, kRowsPerThread / mean_length + 1,
+        [&](int64_t begin, int64_t end) { MF_CALL_ISA(recur_flat(op, layout, begin, end)); });
   } else {
     const int64_t lines = (layout.envs + kEnvsPerLine - 1) / kEnvsPerLine;
     parallel_for(lines, kRowsPerThread / (layout.steps * kEnvsPerLine) + 1,

@@ -86,8 +86,8 @@ Tensor empty(const int64_t* shape, int64_t dim, DType dtype, const Array& like) 
 #ifdef MF_WITH_CUDA
 void check_launch(const char* op) {
   const cudaError_t error = cudaGetLastError();
-  MF_CHECK(error == cudaSuccess, op, ": the CUDA kernel did not launch: ",
-           cudaGetErrorString(error));
+  MF_CHECK(error == cudaSuccess, op,
+           ": the CUDA kernel did not launch: ", cudaGetErrorString(error));
 }
 #endif
 

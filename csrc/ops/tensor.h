@@ -69,8 +69,9 @@ void on_cuda(const char* op, const Array& x, const Body& body) {
 #else
 template <typename Body>
 [[noreturn]] void on_cuda(const char* op, const Array&, const Body&) {
-  fail(op, ": tensors must be on the CPU, got cuda. machin_fast was built without CUDA; "
-           "rebuild it with MF_CUDA=ON");
+  fail(op,
+       ": tensors must be on the CPU, got cuda. machin_fast was built without CUDA; "
+       "rebuild it with MF_CUDA=ON");
 }
 #endif
 
@@ -78,8 +79,12 @@ template <typename Body>
 
 // One function serves both devices, so that their checks cannot drift apart. Once per file:
 //   MF_IMPLEMENT(m) { m.impl("gae", TORCH_BOX(&gae)); }
-#define MF_IMPLEMENT(m)                                                        \
-  static void implement(torch::stable::detail::StableLibrary& m);              \
-  STABLE_TORCH_LIBRARY_IMPL(machin_fast, CPU, library) { implement(library); } \
-  STABLE_TORCH_LIBRARY_IMPL(machin_fast, CUDA, library) { implement(library); } \
+#define MF_IMPLEMENT(m)                                           \
+  static void implement(torch::stable::detail::StableLibrary& m); \
+  STABLE_TORCH_LIBRARY_IMPL(machin_fast, CPU, library) {          \
+    implement(library);                                           \
+  }                                                               \
+  STABLE_TORCH_LIBRARY_IMPL(machin_fast, CUDA, library) {         \
+    implement(library);                                           \
+  }                                                               \
   static void implement(torch::stable::detail::StableLibrary& m)

@@ -1,5 +1,17 @@
 """Compiled operations on tensors, with CPU and CUDA twins. They need torch and numpy alone."""
 
+from machin_fast.ops.discounted_return import discounted_return
 from machin_fast.ops.gae import gae
+from machin_fast.ops.lambda_return import lambda_return
+from machin_fast.ops.nstep_return import nstep_return
+from machin_fast.ops.retrace import retrace
+from machin_fast.ops.vtrace import vtrace
 
-__all__ = ["gae"]
+__all__ = [
+    "discounted_return",
+    "gae",
+    "lambda_return",
+    "nstep_return",
+    "retrace",
+    "vtrace",
+]

@@ -29,6 +29,23 @@ def no_gradient(*ops: str) -> None:
         _library.impl(op, torch.library.fallthrough_kernel, "Autograd")
 
 
+def register_gradient(
+    op: str,
+    setup_context: Callable[..., None],
+    backward: Callable[..., tuple[Tensor | None, ...]],
+) -> None:
+    """Enters the gradient of ``op``."""
+    torch.library.register_autograd(
+        f"machin_fast::{op}", backward, setup_context=setup_context, lib=_library
+    )
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd records. If not, a differentiable op is called by its ``out`` form, which
+    spares autograd's Python layer, ten times the price of the call itself."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
 def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """What an op returns that is shaped like ``x``: always contiguous."""
     return torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
