@@ -71,9 +71,9 @@ def _run(stem: str, plan: Plan, report: Report) -> None:
     from benchmarks.harness import measure
 
     torch.set_num_threads(plan.threads)
-    # A row's data are freed before the next row's are made: the generator holds one at a time.
     for row in importlib.import_module(f"benchmarks.bench_{stem}").rows(plan):
         report.add(row, measure(row))
+        del row  # its replays fill gigabytes, so they must go before the next row's are made
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def rows(plan: Plan) -> Iterator[Row]:
         yield row
 
 
-def _torch(reward: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor) -> list[Tensor]:
+def _torch(
+    reward: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor
+) -> list[Tensor]:
     ended = terminated | truncated
     ended[-1] = True
     share = (1 - LAM) + LAM * ended

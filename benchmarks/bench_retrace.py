@@ -34,7 +34,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         expected = [reference.retrace(data, GAMMA, LAM)]
         row = Row(data.name, "retrace", plan, items=data.reward.size)
         inputs = data.tensors(NAMES, plan.device)
-        demands = usual_demands(data)
+        demands = usual_demands(data, library=False)
         add_ours(row, ops.retrace, inputs, data, expected, demands, gamma=GAMMA, lam=LAM)
         add_torch_loop(row, _torch, inputs[:6], data, expected)
         if plan.device == "cpu":

@@ -79,7 +79,13 @@ def _torch(
 
 
 def _jax(
-    behavior: Any, target: Any, reward: Any, value: Any, next_value: Any, terminated: Any, ended: Any
+    behavior: Any,
+    target: Any,
+    reward: Any,
+    value: Any,
+    next_value: Any,
+    terminated: Any,
+    ended: Any,
 ) -> Any:
     numpy = load("jax.numpy")
     ratio = numpy.minimum(1, numpy.exp(target - behavior))

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from benchmarks.peers import Missing
+from benchmarks.peers import PeerError
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Plan:
 class Demand:
     """Ours must be ``ratio`` times as fast as ``over``.
 
-    ``over`` is a peer's name, ``library`` (the best of the libraries) or ``peer`` (the best of all).
+    ``over`` is a peer's name, ``library`` (the best library) or ``peer`` (the best of all peers).
     """
 
     ratio: float
@@ -128,12 +128,12 @@ class Row:
     ) -> None:
         """Lets a candidate in. ``build`` returns its calls once their results are proven.
 
-        A build that raises ``Missing`` or ``AssertionError`` is noted and left out.
+        A build that raises ``PeerError`` or ``AssertionError`` is noted and left out.
         """
         threads = threads or self.plan.threads
         try:
             calls = build()
-        except Missing as error:
+        except PeerError as error:
             self.missing[name] = str(error)
         except AssertionError as error:
             self.wrong[name] = " ".join(str(error).split())[:200]
@@ -211,13 +211,14 @@ def _cpu_block(calls: Calls, count: int) -> float:
 
 
 def _cuda_block(calls: Calls, count: int) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     start.record()
     for args in itertools.islice(calls.inputs, count):
         calls.run(*args)
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) * 1e6 / count
+    return float(start.elapsed_time(end)) * 1e6 / count
 
 
 def _spread(samples: list[float]) -> float:

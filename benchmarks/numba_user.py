@@ -22,7 +22,7 @@ def backwards(step: Step, dims: int) -> Kernel:
     """The loop around ``step``: over ``[steps, envs]`` row by row, or over a flat stream.
 
     Raises:
-        Missing: numba does not import.
+        PeerError: numba does not import.
     """
     inner = njit(step)
 
@@ -42,7 +42,11 @@ def backwards(step: Step, dims: int) -> Kernel:
 
 
 def add_numba(
-    row: Row, name: str, kernel: Callable[[], Kernel], inputs: Sequence[Any], expected: Sequence[Any]
+    row: Row,
+    name: str,
+    kernel: Callable[[], Kernel],
+    inputs: Sequence[Any],
+    expected: Sequence[Any],
 ) -> None:
     """Lets ``kernel`` in twice: with fresh outputs, and with reused ones."""
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 
-class Missing(Exception):
+class PeerError(Exception):
     """A peer cannot take part; the text says why."""
 
 
@@ -16,13 +16,13 @@ def load(module: str) -> Any:
     """Imports ``module``.
 
     Raises:
-        Missing: It is not installed, or it is and fails to load.
+        PeerError: It is not installed, or it is and fails to load.
     """
     try:
         return importlib.import_module(module)
     except Exception as error:  # a compiled peer may fail in any way: OSError, RuntimeError, ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Missing(reason.rpartition("/")[2][:120]) from error
+        raise PeerError(reason.rpartition("/")[2][:120]) from error
 
 
 @cache
@@ -33,7 +33,7 @@ def njit(kernel: Callable[..., Any]) -> Callable[..., Any]:
     step become 1.9.
 
     Raises:
-        Missing: numba does not import.
+        PeerError: numba does not import.
     """
     flags = {"contract", "nnan", "ninf", "nsz", "arcp", "afn"}
     compiled: Callable[..., Any] = load("numba").njit(fastmath=flags, error_model="numpy")(kernel)

@@ -36,7 +36,7 @@ def vtrace(data: Rollout, gamma: float) -> tuple[Array, Array]:
     target = data.value + _backwards(gamma * ratio * ~data.ended, ratio * _delta(data, gamma))
     following = np.where(data.ended, data.next_value, np.roll(target, -1, axis=0))
     advantage = ratio * (data.reward + gamma * ~data.terminated * following - data.value)
-    return advantage, target
+    return advantage.astype(np.float64), target
 
 
 def retrace(data: Rollout, gamma: float, lam: float) -> Array:
@@ -47,19 +47,19 @@ def retrace(data: Rollout, gamma: float, lam: float) -> Array:
 
 
 def nstep_return(data: Rollout, gamma: float, n: int) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Sum of up to n discounted rewards, discount of the bootstrap, and its row."""
-    steps = len(data.reward)
+    """Reward sums, discounts of the bootstrap, and its rows, counted in the flattened rollout."""
+    row = np.arange(data.reward.size).reshape(data.reward.shape)
+    envs = data.reward[0].size
+    reward, ended = data.reward.ravel(), data.ended.ravel()
     reward_sum = data.reward.astype(np.float64)
-    step = np.arange(steps).reshape(-1, *[1] * (data.reward.ndim - 1)) + 0 * data.reward.astype(int)
-    last = step.copy()
-    alive = ~data.ended
+    last, going = row, ~data.ended
     for k in range(1, n):
-        ahead = np.minimum(step + k, steps - 1)
-        reward_sum += alive * gamma**k * np.take_along_axis(data.reward, ahead, axis=0)
-        last = np.where(alive, ahead, last)
-        alive &= ~np.take_along_axis(data.ended, ahead, axis=0)
-    discount = gamma ** (last - step + 1) * ~np.take_along_axis(data.terminated, last, axis=0)
-    return reward_sum, discount, last
+        ahead = np.minimum(row + k * envs, row[-1])
+        reward_sum += going * gamma**k * reward[ahead]
+        last = np.where(going, ahead, last)
+        going = going & ~ended[ahead]
+    steps = (last - row) // envs + 1
+    return reward_sum, gamma**steps * ~data.terminated.ravel()[last], last
 
 
 def _delta(data: Rollout, gamma: float) -> Array:

@@ -24,11 +24,11 @@ class Verdict:
         return None if self.ratio is None else self.ratio >= self.demand.ratio
 
     def __str__(self) -> str:
-        wanted = f"{self.demand.ratio:.3g}x {self.demand.over}"
+        wanted = f"{self.demand.ratio:.3g}x {self.demand.over} demanded"
         if self.ratio is None:
-            return f"[yellow]{wanted}: not timed[/]"
+            return f"{wanted}, [yellow]peer not timed[/]"
         word = "[green]met[/]" if self.met else "[red]not met[/]"
-        return f"{wanted}: {self.ratio:.2f}x {word}"
+        return f"{wanted}, {self.ratio:.2f}x, {word}"
 
 
 @dataclass
@@ -48,37 +48,41 @@ class Report:
         self.missing |= row.missing
         self.wrong |= {f"{name}, {row.case}": why for name, why in row.wrong.items()}
         best = _fastest(timings, {Kind.LIBRARY, Kind.PLAIN})
-        table = Table(
-            title=f"{self.stem}: {row.case}, {row.op}", title_justify="left", min_width=96
-        )
-        table.add_column("candidate", min_width=26)
-        for heading in ("time", "spread", "items/s", "ours / best peer"):
+        table = Table(title=f"{self.stem}: {row.case}, {row.op}", title_justify="left")
+        table.add_column("candidate", min_width=28)
+        for heading in ("time", "spread", "items/s", "x best peer"):
             table.add_column(heading, justify="right")
-        table.add_column("demanded", min_width=30)
+        verdicts: list[tuple[str, Verdict]] = []
         for timing in sorted(timings, key=lambda t: t.nanoseconds):
             ours = timing.candidate.kind is Kind.OURS
             ratio = best.nanoseconds / timing.nanoseconds if ours and best else None
-            verdicts = [_judge(timing, d, timings) for d in timing.candidate.demands]
-            self.met += sum(v.met is True for v in verdicts)
-            self.not_met += sum(v.met is False for v in verdicts)
+            mine = [_judge(timing, demand, timings) for demand in timing.candidate.demands]
             table.add_row(
                 timing.candidate.name,
                 _duration(timing.nanoseconds),
                 f"{timing.spread:.0%}",
                 _count(row.items / timing.nanoseconds * 1e9),
-                "" if ratio is None else f"{ratio:.2f}x",
-                "\n".join(map(str, verdicts)),
+                "" if ratio is None else f"{ratio:.2f}",
                 style="bold" if ours else "",
             )
-            self.rows.append(_record(row, timing, ratio, verdicts))
+            self.rows.append(_record(row, timing, ratio, mine))
+            verdicts += ((timing.candidate.name, verdict) for verdict in mine)
         self.console.print(table)
+        for name, verdict in verdicts:
+            self.console.print(f"  {name}: {verdict}", highlight=False)
+        self.met += sum(verdict.met is True for _, verdict in verdicts)
+        self.not_met += sum(verdict.met is False for _, verdict in verdicts)
 
     def close(self, machine: dict[str, Any], folder: Path | None) -> None:
         """Names who was left out, and writes ``<stem>.json``."""
         for name, why in sorted(self.missing.items()):
-            self.console.print(f"[yellow]left out[/] {name}: {why}", highlight=False)
+            self.console.print(
+                f"[yellow]left out[/] {name}: {why}", highlight=False, soft_wrap=True
+            )
         for name, why in sorted(self.wrong.items()):
-            self.console.print(f"[red]wrong, not timed[/] {name}: {why}", highlight=False)
+            self.console.print(
+                f"[red]wrong, not timed[/] {name}: {why}", highlight=False, soft_wrap=True
+            )
         self.console.print()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

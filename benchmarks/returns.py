@@ -45,11 +45,15 @@ def no_demands(suffix: str) -> Demands:
     return ()
 
 
-def usual_demands(data: Rollout) -> Callable[[str], Demands]:
-    """Of ``[steps, envs]``; like against like, so fresh outputs against fresh ones."""
+def usual_demands(data: Rollout, *, library: bool = True) -> Callable[[str], Demands]:
+    """Of ``[steps, envs]``; like against like, so fresh outputs against fresh ones.
+
+    ``library``: whether there is one that offers this estimator.
+    """
     if data.flat or data.reward.size == 1:
         return no_demands
-    return lambda suffix: (Demand(3, f"numba-user{suffix}"), Demand(4, "library"))
+    over_library = (Demand(4, "library"),) if library else ()
+    return lambda suffix: (Demand(3, f"numba-user{suffix}"), *over_library)
 
 
 def add_ours(
@@ -75,7 +79,11 @@ def add_ours(
 
 
 def add_torch_loop(
-    row: Row, run: Callable[..., object], inputs: Sequence[Tensor], data: Rollout, expected: Expected
+    row: Row,
+    run: Callable[..., object],
+    inputs: Sequence[Tensor],
+    data: Rollout,
+    expected: Expected,
 ) -> None:
     """Not on a flat stream, where a loop of Python over 1e6 steps takes seconds."""
     if not data.flat:
@@ -83,7 +91,9 @@ def add_torch_loop(
         row.add("torch-loop", build, Kind.PLAIN)
 
 
-def add_jax(row: Row, function: Callable[..., object], inputs: Expected, expected: Expected) -> None:
+def add_jax(
+    row: Row, function: Callable[..., object], inputs: Expected, expected: Expected
+) -> None:
     """``function`` of float32 arrays, under ``jax.jit``."""
 
     def build() -> Calls:
@@ -97,11 +107,11 @@ def add_jax(row: Row, function: Callable[..., object], inputs: Expected, expecte
 
 def torchrl(
     function: str, parameters: tuple[float, ...], names: tuple[str, ...], data: Rollout
-) -> Callable[[], Any]:
+) -> Callable[..., Any]:
     """An estimator of torchrl, on its layout ``[envs, steps, 1]``.
 
     Raises:
-        Missing: torchrl does not import.
+        PeerError: torchrl does not import.
     """
     estimate = getattr(load("torchrl.objectives.value.functional"), function)
     inputs = [torch.from_numpy(data.env_major(getattr(data, name))[..., None]) for name in names]

@@ -64,7 +64,8 @@ class Rollout:
 
     def time_major(self, array: NDArray[Any]) -> NDArray[Any]:
         """Undoes ``env_major``, whatever shape ``array`` has now."""
-        return array.reshape(self.env_major(self.reward).shape).T.reshape(self.reward.shape)
+        shape = self.env_major(self.reward).shape
+        return np.asarray(array.reshape(shape).T.reshape(self.reward.shape))
 
 
 def rollouts(plan: Plan) -> Iterator[Rollout]:

@@ -23,7 +23,7 @@ def tianshou_buffer(data: Rollout) -> tuple[Any, Any, Any]:
     The last step of each env is flagged truncated, which is how tianshou is told of a border.
 
     Raises:
-        Missing: tianshou does not import.
+        PeerError: tianshou does not import.
     """
     reward, terminated, done = tianshou_order(data, data.reward, data.terminated, data.ended)
     nothing = np.zeros((len(reward), 1), np.float32)
@@ -47,7 +47,7 @@ def episodic_return(
     """Returns and advantages, as tianshou's policies compute them.
 
     Raises:
-        Missing: tianshou does not import.
+        PeerError: tianshou does not import.
     """
     algorithm = load("tianshou.algorithm.algorithm_base").Algorithm
     buffer, batch, indices = tianshou_buffer(data)

@@ -6,7 +6,7 @@ namespace machin_fast {
 namespace {
 
 template <typename N>
-struct GaeCase {
+struct GaeCase : RecurrenceCase {
   using Number = N;
   static constexpr int kOutputs = 2;
 
@@ -38,6 +38,12 @@ struct GaeCase {
 using GaeCases = testing::Types<GaeCase<float>, GaeCase<double>>;
 INSTANTIATE_TYPED_TEST_SUITE_P(Gae, Recurrence, GaeCases);
 
+// As long as the other estimators have no time for, as they share the driver.
+TEST(Gae, AgreesWithTheEquationOverFortyTiles) {
+  expect_equation<GaeCase<float>>(random_rollout<float>(2500, 33));
+  expect_equation<GaeCase<double>>(random_rollout<double>(2500, 33));
+}
+
 // Three steps, worked out by hand: gamma = lambda = 1/2, so that all is exact.
 TEST(Gae, TruncationKeepsTheBootstrapAndCutsTheTrace) {
   Rollout<float> in = random_rollout<float>(3, 1);
@@ -50,7 +56,7 @@ TEST(Gae, TruncationKeepsTheBootstrapAndCutsTheTrace) {
 
   Outputs<float> out(2, std::vector<float>(3));
   const auto expect = [&](std::vector<float> advantage, std::vector<float> target) {
-    on_every_twin(GaeCase<float>::op(in, out), in.layout, [] {}, [&](const std::string& twin) {
+    on_every_twin<GaeCase<float>>(GaeCase<float>::op(in, out), in.layout, [] {}, [&](const std::string& twin) {
       EXPECT_EQ(out[0], advantage) << twin;
       EXPECT_EQ(out[1], target) << twin;
     });

@@ -3,6 +3,9 @@
 // Every `.cu` includes this instead of CUDA's headers, so that the same file compiles with nvcc
 // and, for tests on machines without a GPU, as plain C++ under cpp_tests/cuda_on_cpu.h.
 
+#include <cstdint>
+#include <cstring>
+
 #include "core/cuda_stream.h"
 
 // MF_LAUNCH(kernel, grid, block, stream, args...): `kernel` is any kernel, a template instance

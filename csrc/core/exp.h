@@ -1,6 +1,6 @@
 // e^x for a value or a pack of lanes. libm's is neither vectorised at every instruction set
-// nor the same on all of them; this one is exact to 1 ulp of float and 2 ulp of double, gives
-// inf above the range, 0 below it, and keeps NaN.
+// nor the same on all of them; this one is exact to 1 ulp of float (1.22 without FMA) and
+// 2 ulp of double, gives inf above the range, 0 below it, and keeps NaN.
 #pragma once
 
 #include <cmath>

@@ -58,7 +58,10 @@ template <bool kForward>
 class Ends {
  public:
   Ends(const int64_t* bounds, int64_t begin, int64_t end)
-      : bounds_(bounds), begin_(begin), end_(end) {}
+      : bounds_(bounds), begin_(begin), end_(end) {
+    // Forwards, an empty first segment would end at the row before the first.
+    while (kForward && begin_ < end_ && bounds_[begin_ + 1] == bounds_[begin]) ++begin_;
+  }
 
   // Rows [i, i + kLanes<T>). Rarely does one of them end a segment.
   template <typename T>

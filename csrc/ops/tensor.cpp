@@ -83,6 +83,11 @@ Tensor empty(const int64_t* shape, int64_t dim, DType dtype, const Array& like) 
   return Tensor(handle);
 }
 
+Tensor read_back(Tensor x, int64_t first, int64_t count) {
+  return torch::stable::to(torch::stable::narrow(x, 0, first, count),
+                           torch::stable::Device(torch::stable::DeviceType::CPU));
+}
+
 #ifdef MF_WITH_CUDA
 void check_launch(const char* op) {
   const cudaError_t error = cudaGetLastError();

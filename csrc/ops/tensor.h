@@ -23,7 +23,8 @@ using torch::stable::Tensor;
 
 Array view(const Tensor& x);
 
-inline Tensor contiguous(const Tensor& x) {
+// x itself if it is contiguous, else a copy that is.
+inline Tensor dense(const Tensor& x) {
   return x.is_contiguous() ? x : torch::stable::contiguous(x);  // skips a dispatch of 1 us
 }
 
@@ -32,6 +33,9 @@ Tensor empty(const int64_t* shape, int64_t dim, DType dtype, const Array& like);
 inline Tensor empty_like(const Array& like, DType dtype) {
   return empty(like.shape, like.dim, dtype, like);
 }
+
+// Entries [first, first + count) of a vector, on the CPU. Waits for the device.
+Tensor read_back(Tensor x, int64_t first, int64_t count);
 
 // Calls body.operator()<float>() or <double>(). The dtype was checked before.
 template <typename Body>

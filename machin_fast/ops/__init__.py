@@ -5,6 +5,16 @@ from machin_fast.ops.gae import gae
 from machin_fast.ops.lambda_return import lambda_return
 from machin_fast.ops.nstep_return import nstep_return
 from machin_fast.ops.retrace import retrace
+from machin_fast.ops.sum_tree import (
+    sum_tree_find,
+    sum_tree_leaves,
+    sum_tree_minimum,
+    sum_tree_new,
+    sum_tree_rebuild_,
+    sum_tree_sample,
+    sum_tree_total,
+    sum_tree_update_,
+)
 from machin_fast.ops.vtrace import vtrace
 
 __all__ = [
@@ -13,5 +23,13 @@ __all__ = [
     "lambda_return",
     "nstep_return",
     "retrace",
+    "sum_tree_find",
+    "sum_tree_leaves",
+    "sum_tree_minimum",
+    "sum_tree_new",
+    "sum_tree_rebuild_",
+    "sum_tree_sample",
+    "sum_tree_total",
+    "sum_tree_update_",
     "vtrace",
 ]
