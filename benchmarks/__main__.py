@@ -36,11 +36,15 @@ def main() -> int:
 
     # Before torch and the peers are imported: thread pools are sized then.
     limit_threads(options.threads)
+    import torch
     from rich.console import Console
 
     from benchmarks.harness import Plan
     from benchmarks.report import Report
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("device must be cpu where torch sees no GPU, got cuda")
+    torch.set_num_threads(options.threads)
     plan = Plan(options.quick, options.threads, options.device)
     console = Console()
     machine = describe(plan.device)
@@ -66,11 +70,8 @@ def main() -> int:
 
 
 def _run(stem: str, plan: Plan, report: Report) -> None:
-    import torch
-
     from benchmarks.harness import measure
 
-    torch.set_num_threads(plan.threads)
     for row in importlib.import_module(f"benchmarks.bench_{stem}").rows(plan):
         report.add(row, measure(row))
         del row  # its replays fill gigabytes, so they must go before the next row's are made

@@ -45,7 +45,7 @@ def cpprb(schema: Schema, source: Transitions, block: int) -> Replay:
 
 def rlox(schema: Schema, source: Transitions, block: int) -> Replay:
     if schema.dtype is not np.float32:
-        raise PeerError("it stores float32 observations only")
+        raise PeerError(f"it stores float32 observations only, not {schema.name}")
     replay = load("rlox").ReplayBuffer(
         len(source["reward"]), schema.width, schema.action_width or 1
     )
@@ -73,7 +73,7 @@ def rlox(schema: Schema, source: Transitions, block: int) -> Replay:
 def tianshou(schema: Schema, source: Transitions, block: int) -> Replay:
     data = load("tianshou.data")
     if block > 1:
-        raise PeerError("its buffers add one row at a time")
+        raise PeerError("its buffers add one row at a time, not blocks")
     done = source["terminated"]
     replay = data.ReplayBuffer.from_data(
         obs=source["state"],

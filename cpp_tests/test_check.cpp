@@ -79,7 +79,9 @@ TEST(Check, ContiguousLooksAtStridesOfDimensionsThatHaveSome) {
   x.stride[2] = 2;
   EXPECT_EQ(text_of([&] { check_contiguous("op", "x", x); }),
             "op: x must be contiguous, got strides [3, 17, 2]");
-  EXPECT_TRUE(is_contiguous(Shaped({0, 5})));
+  Shaped empty({3, 0});
+  empty.stride = {1, 1};  // as torch has it
+  EXPECT_TRUE(is_contiguous(empty));
   Shaped rows({4, 3});
   rows.stride[0] = 8;
   EXPECT_FALSE(is_contiguous(rows));

@@ -58,6 +58,9 @@ def _load() -> ModuleType:
 
 library = _load()
 
+direct_calls: bool = library.connect(torch.Tensor)
+"""Whether classes may call the library past torch's dispatcher (csrc/bindings/direct.h)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BuildInfo:

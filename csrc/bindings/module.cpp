@@ -1,9 +1,7 @@
 // The Python module behind machin_fast._extension. Importing it registers the torch ops; what it
 // offers itself are facts about the build and the direct calls (direct.h). Python's limited API
 // only, so that one binary serves every Python from 3.10 on.
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
+#include "bindings/direct.h"
 #include "core/isa.h"
 
 namespace {
@@ -21,8 +19,21 @@ PyObject* facts(PyObject*, PyObject*) {
                        "cuda_reason", MF_CUDA_REASON);
 }
 
+using FastCall = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
+
+PyMethodDef direct(const char* name, FastCall function) {
+  // By way of void (*)(), which every function pointer may pass through.
+  const auto method = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+  return {name, method, METH_FASTCALL, "A direct call, see csrc/bindings/direct.h."};
+}
+
 PyMethodDef methods[] = {
     {"facts", facts, METH_NOARGS, "How this library was built and what it uses."},
+    {"connect", machin_fast::connect, METH_O, "connect(torch.Tensor): are direct calls possible?"},
+    direct("sum_tree_update", machin_fast::direct_sum_tree_update),
+    direct("sum_tree_sample", machin_fast::direct_sum_tree_sample),
+    direct("seed_of_call", machin_fast::direct_seed_of_call),
+    direct("sum_tree_summary", machin_fast::direct_sum_tree_summary),
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -39,6 +39,7 @@ inline bool same_shape(const Array& x, const Array& y) {
 
 // Dimensions [first, dim) lie without gaps, last one fastest.
 inline bool is_contiguous(const Array& x, int64_t first = 0) {
+  if (x.numel == 0) return true;  // whatever its strides
   int64_t expected = 1;
   for (int64_t d = x.dim - 1; d >= first; --d) {
     if (x.shape[d] != 1 && x.stride[d] != expected) return false;

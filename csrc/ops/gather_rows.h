@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/cuda_stream.h"
+#include "core/host_device.h"
 #include "core/isa.h"
 #include "core/rows.h"
 
@@ -14,6 +15,10 @@ struct GatherRows {
   const int64_t* index;  // [n], the row of the column that goes to each row of the batch
   int64_t n;
 };
+
+MF_HD bool has_row(int64_t row, int64_t rows) {
+  return uint64_t(row) < uint64_t(rows);  // a negative one becomes huge
+}
 
 // The first position in `index` of a row that does not exist; n if there is none.
 MF_PER_ISA(int64_t find_bad_index(const GatherRows& args))

@@ -12,10 +12,6 @@ MF_HD int64_t clamp(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : x > high ? high : x;
 }
 
-MF_HD bool has_row(const GatherRows& args, int64_t i) {
-  return uint64_t(args.index[i]) < uint64_t(args.rows);  // negative ones become huge
-}
-
 // Fetches the rows of a record ahead of their use.
 class Prefetch {
  public:
@@ -83,9 +79,9 @@ int64_t find_bad_index(const GatherRows& args) {
   for (int64_t begin = 0; begin < args.n; begin += kChunk) {
     const int64_t end = begin + kChunk < args.n ? begin + kChunk : args.n;
     bool all_good = true;  // of the whole chunk, so that the loop vectorises
-    for (int64_t i = begin; i < end; ++i) all_good &= has_row(args, i);
+    for (int64_t i = begin; i < end; ++i) all_good &= has_row(args.index[i], args.rows);
     for (int64_t i = begin; !all_good; ++i) {
-      if (!has_row(args, i)) return i;
+      if (!has_row(args.index[i], args.rows)) return i;
     }
   }
   return args.n;
@@ -108,7 +104,7 @@ void gather_rows_or_zeros(const GatherRows& args) {
     const RowColumn& column = args.columns[c];
     for (int64_t i = 0; i < args.n; ++i) {
       char* to = column.batch + i * column.batch_stride;
-      if (has_row(args, i)) {
+      if (has_row(args.index[i], args.rows)) {
         std::memcpy(to, column.rows + args.index[i] * column.stride, size_t(column.bytes));
       } else {
         std::memset(to, 0, size_t(column.bytes));

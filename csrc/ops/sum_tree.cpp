@@ -118,6 +118,16 @@ void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bo
   });
 }
 
+SumTreeSummary sum_tree_summary_cpu(const Array& nodes, int64_t capacity) {
+  const SumTreeLayout layout = check_sum_tree("sum_tree_summary", nodes, capacity);
+  SumTreeSummary summary;
+  dispatch_floating(nodes.dtype, [&]<typename N>() {
+    const N* data = nodes.as<const N>();
+    summary = {block_sum(data), double(sum_tree_minimum(data, layout))};
+  });
+  return summary;
+}
+
 namespace {
 
 // One number of the device, on the host: only here do calls on CUDA wait.
@@ -263,21 +273,21 @@ Tensor sum_tree_find(const Tensor& nodes, const Tensor& target, int64_t capacity
 std::tuple<Tensor, Tensor> sum_tree_summary(const Tensor& nodes, int64_t capacity) {
   constexpr const char* op = "sum_tree_summary";
   const Array tree = view(nodes);
-  const SumTreeLayout layout = check_sum_tree(op, tree, capacity);
   const Tensor total = empty(nullptr, 0, DType::kFloat64, tree);
   const Tensor minimum = empty(nullptr, 0, DType::kFloat64, tree);
-  double* results[2] = {view(total).as<double>(), view(minimum).as<double>()};
-  dispatch_floating(tree.dtype, [&]<typename N>() {
-    const N* data = tree.as<const N>();
-    if (tree.is_cuda()) {
+  double* const results[2] = {view(total).as<double>(), view(minimum).as<double>()};
+  if (tree.is_cuda()) {
+    const SumTreeLayout layout = check_sum_tree(op, tree, capacity);
+    dispatch_floating(tree.dtype, [&]<typename N>() {
       on_cuda(op, tree, [&](CudaStream stream) {
-        launch_sum_tree_summary(data, layout, results[0], results[1], stream);
+        launch_sum_tree_summary(tree.as<const N>(), layout, results[0], results[1], stream);
       });
-    } else {
-      *results[0] = block_sum(data);
-      *results[1] = sum_tree_minimum(data, layout);
-    }
-  });
+    });
+  } else {
+    const SumTreeSummary summary = sum_tree_summary_cpu(tree, capacity);
+    *results[0] = summary.total;
+    *results[1] = summary.minimum;
+  }
   return {total, minimum};
 }
 

@@ -29,6 +29,10 @@ void sum_tree_update_cpu(const Array& nodes, const Array& index, const Array& we
                          int64_t capacity);
 void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bool stratified,
                          const Array& index, const Array& weight, const Array& probability);
+struct SumTreeSummary {
+  double total, minimum;
+};
+SumTreeSummary sum_tree_summary_cpu(const Array& nodes, int64_t capacity);
 
 // CPU. The first position whose index or weight is refused, or n.
 MF_PER_ISA(template <typename N>

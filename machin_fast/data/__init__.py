@@ -1,0 +1,5 @@
+"""Trajectories, replay memory and what chooses from it. Needs torch and numpy alone."""
+
+from machin_fast.data.sum_tree import SumTree
+
+__all__ = ["SumTree"]
