@@ -16,6 +16,9 @@ from benchmarks.trees import Tree, Weights, prove
 
 # Who is held to the demands; the others of ours show what a choice costs.
 JUDGED = "ours SumTree"
+# Left out of updates: the first has no tree to update, which it pays for when it samples; the
+# second updates like the first of ours.
+SAMPLERS = ("torch-scan", "ours SumTree out=")
 ADDED = 64
 SAMPLED = 256
 
@@ -34,14 +37,17 @@ def rows(plan: Plan) -> Iterator[Row]:
         for op, items, build, demands in _operations(capacity, plan):
             row = Row(f"capacity {capacity:.0e}".replace("e+0", "e"), op, plan, items=items)
             for name, (kind, tree) in forest.items():
-                if name == "torch-scan" and op.startswith("update"):
-                    continue  # it has no tree to update, and pays for that when it samples
+                if op.startswith("update") and name in SAMPLERS:
+                    continue
                 row.add(
                     name,
                     partial(_calls, build, tree, capacity),
                     kind,
                     demands=demands if name == JUDGED and plan.device == "cpu" else (),
                 )
+            if op == "update 1":
+                numbers = partial(_calls, _update_numbers, forest[JUDGED][1], capacity)
+                row.add(f"{JUDGED} numbers", numbers, Kind.OURS)
             yield row
 
 
@@ -95,6 +101,14 @@ def _update(n: int, tree: Tree, capacity: int) -> Calls:
     index = np.random.default_rng(1).integers(capacity, size=(_sets(n), n))
     indices = cycle([tree.index(x) for x in index])
     return Calls(tree.update, zip(indices, _weights(tree, n), strict=False))
+
+
+def _update_numbers(tree: Tree, capacity: int) -> Calls:
+    """One leaf, given as Python numbers."""
+    random = np.random.default_rng(1)
+    index = random.integers(capacity, size=_sets(1)).tolist()
+    weight = random.random(_sets(1) + 1).tolist()
+    return Calls(tree.update, zip(cycle(index), cycle(weight), strict=False))
 
 
 def _loop(tree: Tree, capacity: int) -> Calls:

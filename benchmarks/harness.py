@@ -64,9 +64,6 @@ class Calls:
     run: Callable[..., object]
     inputs: Iterator[tuple[Any, ...]] = field(default_factory=lambda: itertools.repeat(()))
 
-    def __call__(self) -> object:
-        return self.run(*next(self.inputs))
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -211,8 +208,8 @@ def _cpu_block(calls: Calls, count: int) -> float:
 
 
 def _cuda_block(calls: Calls, count: int) -> float:
-    start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    start: Any = torch.cuda.Event(enable_timing=True)
+    end: Any = torch.cuda.Event(enable_timing=True)
     start.record()
     for args in itertools.islice(calls.inputs, count):
         calls.run(*args)

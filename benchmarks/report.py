@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.harness import Demand, Kind, Row, Timing
@@ -18,6 +19,8 @@ class Verdict:
     demand: Demand
     # Time of the peer over ours; None where that peer was not timed.
     ratio: float | None
+    # Who might have been the best peer, had it been timed.
+    absent: tuple[str, ...]
 
     @property
     def met(self) -> bool | None:
@@ -28,7 +31,8 @@ class Verdict:
         if self.ratio is None:
             return f"{wanted}, [yellow]peer not timed[/]"
         word = "[green]met[/]" if self.met else "[red]not met[/]"
-        return f"{wanted}, {self.ratio:.2f}x, {word}"
+        caveat = f" without {', '.join(self.absent)}" if self.absent else ""
+        return f"{wanted}, {self.ratio:.2f}x, {word}{caveat}"
 
 
 @dataclass
@@ -56,7 +60,8 @@ class Report:
         for timing in sorted(timings, key=lambda t: t.nanoseconds):
             ours = timing.candidate.kind is Kind.OURS
             ratio = best.nanoseconds / timing.nanoseconds if ours and best else None
-            mine = [_judge(timing, demand, timings) for demand in timing.candidate.demands]
+            absent = tuple(sorted(row.missing | row.wrong))
+            mine = [_judge(timing, demand, timings, absent) for demand in timing.candidate.demands]
             table.add_row(
                 timing.candidate.name,
                 _duration(timing.nanoseconds),
@@ -77,11 +82,11 @@ class Report:
         """Names who was left out, and writes ``<stem>.json``."""
         for name, why in sorted(self.missing.items()):
             self.console.print(
-                f"[yellow]left out[/] {name}: {why}", highlight=False, soft_wrap=True
+                f"[yellow]left out[/] {name}: {escape(why)}", highlight=False, soft_wrap=True
             )
         for name, why in sorted(self.wrong.items()):
             self.console.print(
-                f"[red]wrong, not timed[/] {name}: {why}", highlight=False, soft_wrap=True
+                f"[red]wrong, not timed[/] {name}: {escape(why)}", highlight=False, soft_wrap=True
             )
         self.console.print()
         if folder is not None:
@@ -101,14 +106,16 @@ def _fastest(timings: list[Timing], kinds: set[Kind]) -> Timing | None:
     return min(chosen, key=lambda t: t.nanoseconds, default=None)
 
 
-def _judge(ours: Timing, demand: Demand, timings: list[Timing]) -> Verdict:
+def _judge(ours: Timing, demand: Demand, timings: list[Timing], absent: tuple[str, ...]) -> Verdict:
     if demand.over == "peer":
         peer = _fastest(timings, {Kind.LIBRARY, Kind.PLAIN})
     elif demand.over == "library":
         peer = _fastest(timings, {Kind.LIBRARY})
     else:
         peer = next((t for t in timings if t.candidate.name == demand.over), None)
-    return Verdict(demand, None if peer is None else peer.nanoseconds / ours.nanoseconds)
+        absent = ()
+    ratio = None if peer is None else peer.nanoseconds / ours.nanoseconds
+    return Verdict(demand, ratio, absent)
 
 
 def _record(
@@ -127,21 +134,27 @@ def _record(
         "repeats": timing.repeats,
         "ratio_to_best_peer": ratio,
         "demands": [
-            {"ratio": v.demand.ratio, "over": v.demand.over, "reached": v.ratio, "met": v.met}
+            {
+                "ratio": v.demand.ratio,
+                "over": v.demand.over,
+                "reached": v.ratio,
+                "met": v.met,
+                "without": v.absent,
+            }
             for v in verdicts
         ],
     }
 
 
 def _duration(nanoseconds: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds:.0f} ns"
+    return _scaled(nanoseconds, (("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1)))
 
 
 def _count(rate: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if rate >= size:
-            return f"{rate / size:.3g} {unit}"
-    return f"{rate:.3g}"
+    return _scaled(rate, (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1)))
+
+
+def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
+    """Three digits; 999.6 k is 1 M already."""
+    unit, size = next((u for u in units if value >= 0.9995 * u[1]), units[-1])
+    return f"{value / size:.3g} {unit}".rstrip()

@@ -8,6 +8,7 @@ value; a terminated step has no next value, whatever stands there.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -166,7 +167,7 @@ def recordings(shape: tuple[int, ...], bounds: Any = None) -> Iterator[list[Row]
             yield [(step, env) for step in range(shape[0])]
     else:
         ends = [0, shape[0]] if bounds is None else [int(bound) for bound in bounds]
-        for begin, end in zip(ends, ends[1:], strict=False):
+        for begin, end in itertools.pairwise(ends):
             yield [(row,) for row in range(begin, end)]
 
 

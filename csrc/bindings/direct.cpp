@@ -35,7 +35,10 @@ Array view(const char* op, const char* argument, PyObject* x) {
     throw PythonError();
   }
   dlpack::Tensor t;
-  if (api->view_of_object(x, &t) != 0) throw PythonError();
+  if (api->view_of_object(x, &t) != 0) {
+    PyErr_Clear();  // torch's text comes with a stack trace
+    fail(op, ": ", argument, " must be a dense tensor on the CPU, got one that has no such memory");
+  }
   Array array = {.data = static_cast<char*>(t.data) + t.byte_offset,
                  .shape = t.shape,
                  .stride = t.stride,

@@ -10,11 +10,13 @@
 namespace machin_fast {
 
 #ifdef __CUDACC__
-MF_HD float exp_lanes(float x) {
-  return ::expf(x);
-}
-MF_HD double exp_lanes(double x) {
-  return ::exp(x);
+template <typename T>
+MF_HD T exp_lanes(T x) {
+  if constexpr (sizeof(T) == 4) {
+    return ::expf(x);
+  } else {
+    return ::exp(x);
+  }
 }
 #else
 

@@ -38,7 +38,6 @@ __device__ void copy_words(const Op& op, const RowTable::Entry& entry, int64_t n
 
   Word words[kWordsPerThread];
   char* to[kWordsPerThread];
-#pragma unroll
   for (uint32_t k = 0; k < kWordsPerThread; ++k) {
     const uint32_t place = skipped + k * kRowThreads + threadIdx.x;
     const int64_t i = first_row + place / entry.words;
@@ -50,7 +49,6 @@ __device__ void copy_words(const Op& op, const RowTable::Entry& entry, int64_t n
     if (from != nullptr) words[k] = *reinterpret_cast<const Word*>(from + offset);
     to[k] = op.to(entry.column, i) + offset;
   }
-#pragma unroll
   for (uint32_t k = 0; k < kWordsPerThread; ++k) {
     if (to[k] != nullptr) *reinterpret_cast<Word*>(to[k]) = words[k];
   }

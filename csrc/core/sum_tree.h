@@ -3,7 +3,8 @@
 // Every node has 16 children, one cache line of float32. Level 0 is the root block: the up to 16
 // nodes whose sum is the total. The last level holds the weights, leaf i at place i. All levels
 // stand one behind the other, each padded with zeros to whole blocks. A tree may also keep, behind
-// the sums, the least positive weight below each inner node (infinity where there is none).
+// the sums, the least positive weight below each inner node (0 where there is none, as in a
+// new tree, which is all zeros).
 //
 // An inner node is always recomputed from its children, never incremented, so after any history
 // the tree equals one built anew from its leaves, bit for bit and on every device.
@@ -90,21 +91,21 @@ MF_HD double group_sum(const N* p) {
   return (double(p[0]) + double(p[1])) + (double(p[2]) + double(p[3]));
 }
 
-// The least positive of a block, infinity if there is none.
+// The least positive of a block, 0 if there is none.
 template <typename N>
 MF_HD N block_minimum(const N* p) {
   N least = kInfinity<N>;
   for (int c = 0; c < kFanOut; ++c) least = p[c] > N(0) && p[c] < least ? p[c] : least;
-  return least;
+  return least < kInfinity<N> ? least : N(0);
 }
 
 // The least positive weight of the tree, infinity if all are 0. NaN if the tree does not keep it
 // and finding it would mean a walk over all leaves.
 template <typename N>
 MF_HD N sum_tree_minimum(const N* nodes, const SumTreeLayout& layout) {
-  if (layout.levels == 1) return block_minimum(nodes);
-  if (!layout.has_minimum) return kNaN<N>;
-  return block_minimum(nodes + layout.minima(0));
+  if (layout.levels > 1 && !layout.has_minimum) return kNaN<N>;
+  const N least = block_minimum(layout.levels == 1 ? nodes : nodes + layout.minima(0));
+  return least > N(0) ? least : kInfinity<N>;
 }
 
 // The first of four whose running sum exceeds r; the last positive one if rounding pushed r past

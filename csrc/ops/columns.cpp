@@ -1,21 +1,11 @@
 #include "ops/columns.h"
 
+#include <algorithm>
+
 namespace machin_fast {
 namespace {
 
-int64_t row_bytes(const Array& x) {
-  int64_t bytes = x.itemsize;
-  for (int64_t d = 1; d < x.dim; ++d) bytes *= x.shape[d];
-  return bytes;
-}
-
-// From the first byte to behind the last.
-int64_t extent(const Array& x) {
-  if (x.numel == 0) return 0;
-  int64_t last = 0;
-  for (int64_t d = 0; d < x.dim; ++d) last += (x.shape[d] - 1) * x.stride[d];
-  return (last + 1) * x.itemsize;
-}
+constexpr int64_t kMaxRowBytes = int64_t(1) << 31;  // the CUDA kernels count them in 32 bits
 
 bool same_row_shape(const Array& x, const Array& y) {
   if (x.dim != y.dim) return false;
@@ -23,6 +13,10 @@ bool same_row_shape(const Array& x, const Array& y) {
     if (x.shape[d] != y.shape[d]) return false;
   }
   return true;
+}
+
+bool same_device(const Array& x, const Array& y) {
+  return x.device == y.device && x.device_index == y.device_index;
 }
 
 // torch's own number of a dtype, of which there are more than DType has.
@@ -47,51 +41,63 @@ std::string batch_shape_text(const Array& column, int64_t n) {
 }  // namespace
 
 std::vector<Array> views(const std::vector<Tensor>& tensors) {
-  std::vector<Array> arrays;
-  arrays.reserve(tensors.size());
-  for (const Tensor& tensor : tensors) arrays.push_back(view(tensor));
-  return arrays;
+  std::vector<Array> all;
+  all.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) all.push_back(view(tensor));
+  return all;
 }
 
-void check_columns(const char* op, const std::vector<Array>& columns) {
+std::vector<Span> spans(Arrays arrays) {
+  std::vector<Span> all;
+  all.reserve(arrays.size());
+  for (const Array& array : arrays) all.push_back(span_of(array));
+  return all;
+}
+
+int64_t row_bytes(const Array& column) {
+  int64_t bytes = column.itemsize;
+  for (int64_t d = 1; d < column.dim; ++d) bytes *= column.shape[d];
+  return bytes;
+}
+
+void check_columns(const char* op, Arrays columns) {
   MF_CHECK(!columns.empty(), op, ": columns must have at least 1 tensor, got 0");
   const Array& first = columns[0];
   for (size_t j = 0; j < columns.size(); ++j) {
     const Array& column = columns[j];
     MF_CHECK(column.dim >= 1, op, ": columns[", j, "] must have rows, got shape []");
-    MF_CHECK(column.shape[0] == first.shape[0], op, ": columns[", j, "] must have ",
-             first.shape[0], " rows, got ", column.shape[0]);
-    MF_CHECK(column.device == first.device && column.device_index == first.device_index, op,
-             ": columns[", j, "] must be on ", device_text(first), ", got ", device_text(column));
-    MF_CHECK(column.numel == 0 || is_contiguous(column, 1), op, ": columns[", j,
-             "] must have no gaps inside a row, got strides ",
-             to_text(column.stride, column.dim));
+    MF_CHECK(column.shape[0] == first.shape[0], op, ": columns[", j, "] must have ", first.shape[0],
+             " rows, got ", column.shape[0]);
+    MF_CHECK(row_bytes(column) < kMaxRowBytes, op, ": columns[", j,
+             "] must have rows of less than 2 GiB, got ", row_bytes(column), " bytes");
+    MF_CHECK(same_device(column, first), op, ": columns[", j, "] must be on ", device_text(first),
+             ", got ", device_text(column));
+    MF_CHECK(is_contiguous(column, 1), op, ": columns[", j,
+             "] must have no gaps inside a row, got strides ", to_text(column.stride, column.dim));
   }
 }
 
-void check_batch(const char* op, const char* name, const std::vector<Array>& batch,
-                 const std::vector<Array>& columns, int64_t n) {
+void check_batch(const char* op, const char* name, Arrays batch, Arrays columns, int64_t n) {
   MF_CHECK(batch.size() == columns.size(), op, ": ", name, " must have ", columns.size(),
            " tensors, one per column, got ", batch.size());
   for (size_t j = 0; j < columns.size(); ++j) {
     const Array &rows = batch[j], &column = columns[j];
     MF_CHECK(same_row_shape(rows, column) && rows.shape[0] == n, op, ": ", name, "[", j,
              "] must have shape ", batch_shape_text(column, n), ", got ", shape_text(rows));
-    MF_CHECK(rows.device == column.device && rows.device_index == column.device_index, op, ": ",
-             name, "[", j, "] must be on ", device_text(column), ", got ", device_text(rows));
+    MF_CHECK(rows.dtype == column.dtype && rows.itemsize == column.itemsize, op, ": ", name, "[", j,
+             "] must be ", dtype_text(column.dtype), ", got ", dtype_text(rows.dtype));
+    MF_CHECK(same_device(rows, column), op, ": ", name, "[", j, "] must be on ",
+             device_text(column), ", got ", device_text(rows));
   }
 }
 
 void check_batch_dtypes(const char* op, const char* name, const std::vector<Tensor>& batch,
                         const std::vector<Tensor>& columns) {
-  for (size_t j = 0; j < columns.size(); ++j) {
+  const size_t count = std::min(batch.size(), columns.size());
+  for (size_t j = 0; j < count; ++j) {
     MF_CHECK(dtype_code(batch[j]) == dtype_code(columns[j]), op, ": ", name, "[", j, "] must be ",
              dtype_name(columns[j]), ", got ", dtype_name(batch[j]));
   }
-}
-
-bool overlap(const Array& x, const Array& y) {
-  return x.as<char>() < y.as<char>() + extent(y) && y.as<char>() < x.as<char>() + extent(x);
 }
 
 Tensor empty_rows(const Tensor& column, int64_t n) {
@@ -107,25 +113,25 @@ Tensor empty_rows(const Tensor& column, int64_t n) {
   return Tensor(handle);
 }
 
-std::vector<RowColumn> row_columns(const std::vector<Array>& columns,
-                                   const std::vector<Array>& batch) {
-  std::vector<RowColumn> rows;
-  rows.reserve(columns.size());
+std::vector<RowColumn> row_columns(Arrays columns, Arrays batch) {
+  std::vector<RowColumn> all;
+  all.reserve(columns.size());
   for (size_t j = 0; j < columns.size(); ++j) {
     const Array &column = columns[j], &part = batch[j];
     if (part.numel == 0) continue;
-    rows.push_back({.rows = column.as<char>(),
-                    .stride = column.stride[0] * column.itemsize,
-                    .batch = part.as<char>(),
-                    .batch_stride = part.stride[0] * part.itemsize,
-                    .bytes = row_bytes(column)});
+    all.push_back({.rows = column.as<char>(),
+                   .stride = column.stride[0] * column.itemsize,
+                   .batch = part.as<char>(),
+                   .batch_stride = part.stride[0] * part.itemsize,
+                   .bytes = row_bytes(column)});
   }
-  return rows;
+  return all;
 }
 
 int64_t rows_per_thread(const std::vector<RowColumn>& columns) {
+  // A row costs its bytes, and a cache line a column.
   constexpr int64_t kBytesPerThread = int64_t(1) << 20, kLine = 64;
-  int64_t cost = 0;
+  int64_t cost = 1;
   for (const RowColumn& column : columns) cost += column.bytes + kLine;
   return kBytesPerThread / cost + 1;
 }

@@ -9,86 +9,114 @@ namespace {
 
 constexpr const char* kOp = "gather_rows";
 
-// What does not depend on the outputs, nor on the values of the indices.
-void check_request(const std::vector<Array>& columns, const Array& index) {
+void check_request(Arrays columns, const Array& index) {
   check_columns(kOp, columns);
   check_dtype(kOp, "index", index, DType::kInt64);
   check_dim(kOp, "index", index, 1, "[n]");
   check_device(kOp, "index", index, columns[0]);
 }
 
-void check_out(const std::vector<Array>& out, const std::vector<Array>& columns,
-               const Array& index) {
-  check_batch(kOp, "out", out, columns, index.numel);
+void check_memory(Arrays columns, const Array& index, Arrays out) {
+  const Span index_span = span_of(index);
+  const std::vector<Span> read = spans(columns), written = spans(out);
   for (size_t j = 0; j < out.size(); ++j) {
-    MF_CHECK(out[j].numel == 0 || is_contiguous(out[j]), kOp, ": out[", j,
-             "] must be contiguous, got strides ", to_text(out[j].stride, out[j].dim));
-    MF_CHECK(!overlap(out[j], index), kOp, ": out[", j, "] must not share memory with index");
+    MF_CHECK(!overlap(written[j], index_span), kOp, ": out[", j,
+             "] must not share memory with index");
     for (size_t k = 0; k < columns.size(); ++k) {
-      MF_CHECK(!overlap(out[j], columns[k]), kOp, ": out[", j,
+      MF_CHECK(!overlap(written[j], read[k]), kOp, ": out[", j,
                "] must not share memory with columns[", k, "]");
-      MF_CHECK(j == k || !overlap(out[j], out[k]), kOp, ": out[", j,
+      MF_CHECK(j == k || !overlap(written[j], written[k]), kOp, ": out[", j,
                "] must not share memory with out[", k, "]");
     }
   }
 }
 
-int64_t item(const Tensor& x) {
-  int64_t value = 0;
-  MF_CHECK(aoti_torch_item_int64(x.get(), &value) == 0, kOp,
-           ": CUDA's memory must be readable, got an error from torch");
-  return value;
-}
+// Checks all but the values of the indices.
+struct GatherRequest {
+  std::vector<RowColumn> copies;
+  GatherRows args;
 
-int64_t find_bad_index(const GatherRows& args, const Array& like) {
-  if (!like.is_cuda()) return MF_CALL_ISA(find_bad_index(args));
-  const int64_t one = 1;
-  const Tensor first_bad = empty(&one, 1, DType::kInt64, like);
-  on_cuda(kOp, like, [&](CudaStream stream) {
-    launch_find_bad_index(args, static_cast<int64_t*>(first_bad.data_ptr()), stream);
-  });
-  return item(first_bad);  // waits for the kernel
-}
+  GatherRequest(Arrays columns, const Array& index, Arrays out);
+  GatherRequest(const GatherRequest&) = delete;  // `args` points into `copies`
+};
 
-// All is checked but the indices.
-void gather(const std::vector<Array>& columns, const Tensor& index, bool check,
-            const std::vector<Array>& out) {
-  Tensor dense_index = dense(index);
-  std::vector<RowColumn> copies = row_columns(columns, out);
+GatherRequest::GatherRequest(Arrays columns, const Array& index, Arrays out) {
+  check_request(columns, index);
+  check_contiguous(kOp, "index", index);
+  check_batch(kOp, "out", out, columns, index.numel);
+  for (size_t j = 0; j < out.size(); ++j) {
+    MF_CHECK(is_contiguous(out[j]), kOp, ": out[", j, "] must be contiguous, got strides ",
+             to_text(out[j].stride, out[j].dim));
+  }
+  check_memory(columns, index, out);
+
+  copies = row_columns(columns, out);
   std::sort(copies.begin(), copies.end(),
             [](const RowColumn& x, const RowColumn& y) { return x.rows < y.rows; });
-  const GatherRows args = {.columns = copies.data(),
-                           .count = int64_t(copies.size()),
-                           .rows = columns[0].shape[0],
-                           .index = view(dense_index).as<const int64_t>(),
-                           .n = dense_index.numel()};
-  if (args.n == 0) return;
+  args = {.columns = copies.data(),
+          .count = int64_t(copies.size()),
+          .rows = columns[0].shape[0],
+          .index = index.as<const int64_t>(),
+          .n = index.numel};
+}
 
-  const bool on_device = columns[0].is_cuda();
-  // The CPU checks in any case, as that costs it next to nothing.
-  const int64_t bad = check || !on_device ? find_bad_index(args, columns[0]) : args.n;
-  MF_CHECK(bad == args.n || !check, kOp, ": index must be in [0, ", args.rows, "), got ",
-           item(torch::stable::narrow(dense_index, 0, bad, 1)), " at position ", bad);
-  if (args.count == 0) return;
-  if (on_device) {
-    on_cuda(kOp, columns[0], [&](CudaStream stream) { launch_gather_rows(args, stream); });
-  } else if (bad < args.n) {
-    MF_CALL_ISA(gather_rows_or_zeros(args));
-  } else {
-    parallel_for(args.n, rows_per_thread(copies), [&](int64_t begin, int64_t end) {
+[[noreturn]] void refuse_index(const GatherRows& args, int64_t value, int64_t position) {
+  fail(kOp, ": index must be in [0, ", args.rows, "), got ", value, " at position ", position);
+}
+
+}  // namespace
+
+void gather_rows_cpu(Arrays columns, const Array& index, bool check, Arrays out) {
+  const GatherRequest request(columns, index, out);
+  const GatherRows& args = request.args;
+  const int64_t bad = MF_CALL_ISA(find_bad_index(args));
+  if (bad == args.n) {
+    parallel_for(args.n, rows_per_thread(request.copies), [&](int64_t begin, int64_t end) {
       MF_CALL_ISA(gather_rows(args, begin, end));
     });
+  } else {
+    if (check) refuse_index(args, args.index[bad], bad);
+    MF_CALL_ISA(gather_rows_or_zeros(args));
+  }
+}
+
+namespace {
+
+int64_t read_one(const Tensor& x, int64_t at) {
+  return *view(read_back(x, at, 1)).as<const int64_t>();
+}
+
+void gather_rows_cuda(Arrays columns, const Tensor& index, bool check, Arrays out) {
+  const Array at = view(index);
+  const GatherRequest request(columns, at, out);
+  const GatherRows& args = request.args;
+  if (args.n == 0) return;
+  if (check) {
+    const int64_t one = 1;
+    const Tensor first_bad = empty(&one, 1, DType::kInt64, at);
+    on_cuda(kOp, at, [&](CudaStream stream) {
+      launch_find_bad_index(args, view(first_bad).as<int64_t>(), stream);
+    });
+    const int64_t bad = read_one(first_bad, 0);
+    if (bad < args.n) refuse_index(args, read_one(index, bad), bad);
+  }
+  on_cuda(kOp, at, [&](CudaStream stream) { launch_gather_rows(args, stream); });
+}
+
+void run(Arrays columns, const Tensor& index, bool check, Arrays out) {
+  const Tensor kept = dense(index);
+  const Array at = view(kept);
+  if (at.is_cuda()) {
+    gather_rows_cuda(columns, kept, check, out);
+  } else {
+    gather_rows_cpu(columns, at, check, out);
   }
 }
 
 void gather_rows_out(const std::vector<Tensor>& columns, const Tensor& index, bool check,
                      const std::vector<Tensor>& out) {
-  const std::vector<Array> from = views(columns), to = views(out);
-  const Array at = view(index);
-  check_request(from, at);
-  check_out(to, from, at);
   check_batch_dtypes(kOp, "out", out, columns);
-  gather(from, index, check, to);
+  run(views(columns), index, check, views(out));
 }
 
 std::vector<Tensor> gather_rows(const std::vector<Tensor>& columns, const Tensor& index,
@@ -99,7 +127,7 @@ std::vector<Tensor> gather_rows(const std::vector<Tensor>& columns, const Tensor
   std::vector<Tensor> out;
   out.reserve(columns.size());
   for (const Tensor& column : columns) out.push_back(empty_rows(column, at.numel));
-  gather(from, index, check, views(out));
+  run(from, index, check, views(out));
   return out;
 }
 

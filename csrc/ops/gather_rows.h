@@ -1,6 +1,9 @@
 // Rows of several columns at given indices, all columns at once.
 #pragma once
 
+#include <span>
+
+#include "core/array.h"
 #include "core/cuda_stream.h"
 #include "core/host_device.h"
 #include "core/isa.h"
@@ -28,6 +31,10 @@ MF_PER_ISA(int64_t find_bad_index(const GatherRows& args))
 MF_PER_ISA(void gather_rows(const GatherRows& args, int64_t begin, int64_t end))
 // The indices need no check: a row that does not exist is all zero bytes. Slower.
 MF_PER_ISA(void gather_rows_or_zeros(const GatherRows& args))
+
+// Checks all, then gathers. On the CPU both ways in call it.
+void gather_rows_cpu(std::span<const Array> columns, const Array& index, bool check,
+                     std::span<const Array> out);
 
 // `first_bad`, one number on the device, becomes what find_bad_index returns.
 void launch_find_bad_index(const GatherRows& args, int64_t* first_bad, CudaStream stream);

@@ -66,7 +66,8 @@ MF_HD N minimum_of_block(const N* p) {
   }
   const N left = least[0] < least[1] ? least[0] : least[1];
   const N right = least[2] < least[3] ? least[2] : least[3];
-  return left < right ? left : right;
+  const N smallest = left < right ? left : right;
+  return smallest < kInfinity<N> ? smallest : N(0);
 }
 
 // (x0, x0+x1, (x0+x1)+x2, (x0+x1)+(x2+x3)).

@@ -249,7 +249,9 @@ def _fake_summary(nodes: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
 
 
 register_fake("sum_tree_sample", _fake_sample)
-register_fake("sum_tree_find", lambda _nodes, target, *_: torch.empty_like(target, dtype=torch.int64))
+register_fake(
+    "sum_tree_find", lambda _nodes, target, *_: torch.empty_like(target, dtype=torch.int64)
+)
 register_fake("sum_tree_summary", _fake_summary)
 writes_in_place("sum_tree_update_")
 writes_in_place("sum_tree_rebuild_")

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import oracles
 import torch
-from ops.rollouts import DifferentiableEstimatorTests
 
+import oracles
 from machin_fast.ops import discounted_return
+from ops.rollouts import DifferentiableEstimatorTests
 
 
 class DiscountedReturnTests(DifferentiableEstimatorTests):

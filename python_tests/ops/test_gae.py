@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import oracles
 import torch
-from ops.rollouts import EstimatorTests, rollout
 from torch.testing import assert_close
 
+import oracles
 from machin_fast.ops import gae
+from ops.rollouts import EstimatorTests, rollout
 
 
 class TestGae(EstimatorTests):

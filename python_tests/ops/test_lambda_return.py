@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import oracles
 import torch
-from ops.rollouts import DifferentiableEstimatorTests, rollout
 from torch.testing import assert_close
 
+import oracles
 from machin_fast.ops import discounted_return, gae, lambda_return
+from ops.rollouts import DifferentiableEstimatorTests, rollout
 
 
 class TestLambdaReturn(DifferentiableEstimatorTests):

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import oracles
 import pytest
 import torch
-from ops.rollouts import EstimatorTests, awkward_bounds, rollout
 from torch.testing import assert_close
 
+import oracles
 from machin_fast.ops import discounted_return, nstep_return
+from ops.rollouts import EstimatorTests, awkward_bounds, rollout
 
 
 class TestNstepReturn(EstimatorTests):

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import oracles
 import torch
-from ops.rollouts import EstimatorTests, rollout
 from torch.testing import assert_close
 
+import oracles
 from machin_fast.ops import gae, retrace
+from ops.rollouts import EstimatorTests, rollout
 
 
 class TestRetrace(EstimatorTests):

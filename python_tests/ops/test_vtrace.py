@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import oracles
 import pytest
 import torch
-from ops.rollouts import EstimatorTests, rollout
 from torch.testing import assert_close
 
+import oracles
 from machin_fast.ops import gae, vtrace
+from ops.rollouts import EstimatorTests, rollout
 
 
 class TestVtrace(EstimatorTests):

@@ -1,0 +1,54 @@
+#include "ops/categorical_projection.h"
+
+#include "core/cuda_launch.h"
+
+namespace machin_fast {
+namespace {
+
+constexpr int kThreads = 256;
+
+// One thread per atom of the result, which gathers from the atoms that land next to it: no two
+// threads add to the same number, so the result does not depend on their order. Positions rise (or
+// fall) with the atom, so those atoms are neighbours and a binary search finds the first.
+template <typename N>
+__global__ void __launch_bounds__(kThreads) project(CategoricalProjection<N> args) {
+  const int64_t place = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t row = place / args.atoms, i = place % args.atoms;
+  if (row >= args.batch) return;
+  const ShiftedAtoms<N> atoms(args, row);
+  const N* mass = args.next_probability + row * args.atoms;
+  // The k-th atom from below, wherever the next state's atoms went.
+  const auto ranked = [&](int64_t k) { return atoms.discount < 0 ? atoms.last - k : k; };
+
+  int64_t first = 0, size = args.atoms;
+  while (size > 0) {
+    const int64_t half = size / 2;
+    if (atoms.landing(ranked(first + half)).lower < i - 1) {
+      first += half + 1;
+      size -= half + 1;
+    } else {
+      size = half;
+    }
+  }
+  N sum = atoms.blank();
+  for (int64_t k = first; k < args.atoms; ++k) {
+    const int64_t j = ranked(k);
+    const Landing<N> from = atoms.landing(j);
+    if (from.lower > i) break;
+    sum += mass[j] * (from.lower == i ? 1 - from.upper_share : from.upper_share);
+  }
+  args.out[place] = sum;
+}
+
+}  // namespace
+
+template <typename N>
+void launch_categorical_projection(const CategoricalProjection<N>& args, CudaStream stream) {
+  const int64_t blocks = (args.batch * args.atoms + kThreads - 1) / kThreads;
+  MF_LAUNCH(project<N>, unsigned(blocks), kThreads, stream, args);
+}
+
+template void launch_categorical_projection(const CategoricalProjection<float>&, CudaStream);
+template void launch_categorical_projection(const CategoricalProjection<double>&, CudaStream);
+
+}  // namespace machin_fast

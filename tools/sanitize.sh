@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the C++ tests, and the Python tests that call the ops library, with AddressSanitizer and
+# UndefinedBehaviorSanitizer. Takes the cmake and python3 of the PATH; needs gcc, GoogleTest and
+# what the Python tests need. More arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=build/asan
+python=$(command -v python3)
+
+cmake -S . -B "$build" -G Ninja -DMF_SANITIZE=ON -DMF_TESTS=ON -DMF_PYTHON=ON -DMF_CUDA=OFF \
+  -DPython_EXECUTABLE="$python" >/dev/null
+cmake --build "$build" --parallel
+
+# The first report ends the run, with a stack.
+export UBSAN_OPTIONS=print_stacktrace=1
+
+"$build/cpp_tests/machin_fast_tests" --gtest_brief=1
+
+# Python itself is not sanitized and so loads the runtime first; libstdc++ with it, or exceptions
+# would pass unseen. What Python keeps until its end are no leaks. pytest leaves the file
+# descriptors alone, as a report comes while the process dies.
+folders=(python_tests/ops)
+if [[ -d python_tests/data ]]; then folders+=(python_tests/data); fi
+LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" \
+  ASAN_OPTIONS=detect_leaks=0 \
+  MACHIN_FAST_LIBRARY="$PWD/$build/_ops.abi3.so" \
+  "$python" -m pytest -q --capture=sys -m "not compile and not slow and not cuda" "${folders[@]}" "$@"
