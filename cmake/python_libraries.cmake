@@ -64,6 +64,7 @@ function(mf_add_ops_library name with_cuda)
     ${name}
     PRIVATE TORCH_TARGET_VERSION=0x020a000000000000ULL
             MF_MODULE=${name}
+            MF_VERSION="${PROJECT_VERSION}"
             MF_TORCH_BUILT="${torch_version}"
             MF_TORCH_LEAST="${mf_least_torch}"
             MF_CUDA_REASON="${mf_cuda_reason}")

@@ -65,7 +65,7 @@ TEST_P(GatherSizes, EveryTwinCopiesEveryRowSize) {
   constexpr int64_t kRows = 77;
   const std::vector<int64_t> index = random_index(GetParam(), kRows);
   for (const bool packed : {false, true}) {
-    Table table(kRowSizes, kRows, GetParam(), packed);
+    Table table(row_sizes(GetParam()), kRows, GetParam(), packed);
     const GatherRows args = args_of(table, kRows, index);
     const Batch expected = by_hand(table, kRows, index);
     const auto check = [&](const std::string& twin) {
@@ -132,7 +132,7 @@ TEST(GatherRows, RowsThatDoNotExistAreZeros) {
   const std::vector<int64_t> index = {2, -1, 0, 3, 1, std::numeric_limits<int64_t>::min()};
   for (const int64_t rows : {3, 0}) {
     for (const bool packed : {false, true}) {
-      Table table(kRowSizes, rows, int64_t(index.size()), packed);
+      Table table(row_sizes(6), rows, int64_t(index.size()), packed);
       const GatherRows args = args_of(table, rows, index);
       const Batch expected = by_hand(table, rows, index);
       on_every_twin([&](Isa isa) { MF_CALL_ON(isa, gather_rows_or_zeros(args)); },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -90,7 +89,6 @@ def build_info() -> BuildInfo:
         use, threads, and CUDA: built or not, and why.
     """
     return BuildInfo(
-        version=importlib.metadata.version("machin_fast"),
         torch_in_use=torch.__version__,
         cpu_threads=torch.get_num_threads(),
         **library.facts(),

@@ -8,8 +8,8 @@ namespace {
 
 // {str: str | None}, what machin_fast.build_info() shows of the library.
 PyObject* facts(PyObject*, PyObject*) {
-  return Py_BuildValue("{s:s,s:s,s:s,s:z,s:s}", "torch_built_with", MF_TORCH_BUILT, "torch_least",
-                       MF_TORCH_LEAST, "cpu_instruction_set",
+  return Py_BuildValue("{s:s,s:s,s:s,s:s,s:z,s:s}", "version", MF_VERSION, "torch_built_with",
+                       MF_TORCH_BUILT, "torch_least", MF_TORCH_LEAST, "cpu_instruction_set",
                        machin_fast::isa_name(machin_fast::cpu_isa()), "cuda",
 #ifdef MF_CUDA_VERSION
                        MF_CUDA_VERSION,
