@@ -36,22 +36,26 @@ BLOCK = 64
 
 def rows(plan: Plan) -> Iterator[Row]:
     for schema in schemas(plan):
-        source = transitions(schema, schema.capacity)
-        stored = columns(source, plan.device)
-        record = Once(partial(packed, source))
-        peers = {
-            name: Once(partial(build, schema, source, 1 if name == "tianshou" else BLOCK))
-            for name, build in replays.REPLAYS.items()
-        }
-        for n in _batches(schema, plan):
-            for op in ("gather", "sample"):
-                row = Row(schema.case, f"{op} {n}", plan, items=n)
-                _add_ours(row, schema, stored, record, n)
-                _add_plain(row, source, stored, n)
-                if op == "sample" and plan.device == "cpu":
-                    for name, peer in peers.items():
-                        row.add(name, partial(_sampling, peer, source, n))
-                yield row
+        yield from _rows(schema, plan)
+
+
+def _rows(schema: Schema, plan: Plan) -> Iterator[Row]:
+    source = transitions(schema, schema.capacity)
+    stored = columns(source, plan.device)
+    record = Once(partial(packed, source))
+    peers = {
+        name: Once(partial(build, schema, source, 1 if name == "tianshou" else BLOCK))
+        for name, build in replays.REPLAYS.items()
+    }
+    for n in _batches(schema, plan):
+        for op in ("gather", "sample"):
+            row = Row(schema.case, f"{op} {n}", plan, items=n)
+            _add_ours(row, schema, stored, record, n)
+            _add_plain(row, source, stored, n)
+            if op == "sample" and plan.device == "cpu":
+                for name, peer in peers.items():
+                    row.add(name, partial(_sampling, peer, source, n))
+            yield row
 
 
 def _batches(schema: Schema, plan: Plan) -> tuple[int, ...]:

@@ -28,27 +28,31 @@ Op = Callable[[Tree, int], Calls]
 def rows(plan: Plan) -> Iterator[Row]:
     capacities = (100_000,) if plan.quick else (100_000, 1_000_000, 10_000_000)
     for capacity in capacities:
-        # Skewed like TD errors, and never zero.
-        weights = np.random.default_rng(0).gamma(0.6, size=capacity).astype(np.float32) + 1e-3
-        forest = {
-            name: (kind, Once(partial(_proven, build, weights)))
-            for name, (kind, build) in _builders(plan).items()
-        }
-        for op, items, build, demands in _operations(capacity, plan):
-            row = Row(f"capacity {capacity:.0e}".replace("e+0", "e"), op, plan, items=items)
-            for name, (kind, tree) in forest.items():
-                if op.startswith("update") and name in SAMPLERS:
-                    continue
-                row.add(
-                    name,
-                    partial(_calls, build, tree, capacity),
-                    kind,
-                    demands=demands if name == JUDGED and plan.device == "cpu" else (),
-                )
-            if op == "update 1":
-                numbers = partial(_calls, _update_numbers, forest[JUDGED][1], capacity)
-                row.add(f"{JUDGED} numbers", numbers, Kind.OURS)
-            yield row
+        yield from _rows(capacity, plan)
+
+
+def _rows(capacity: int, plan: Plan) -> Iterator[Row]:
+    # Skewed like TD errors, and never zero.
+    weights = np.random.default_rng(0).gamma(0.6, size=capacity).astype(np.float32) + 1e-3
+    forest = {
+        name: (kind, Once(partial(_proven, build, weights)))
+        for name, (kind, build) in _builders(plan).items()
+    }
+    for op, items, build, demands in _operations(capacity, plan):
+        row = Row(f"capacity {capacity:.0e}".replace("e+0", "e"), op, plan, items=items)
+        for name, (kind, tree) in forest.items():
+            if op.startswith("update") and name in SAMPLERS:
+                continue
+            row.add(
+                name,
+                partial(_calls, build, tree, capacity),
+                kind,
+                demands=demands if name == JUDGED and plan.device == "cpu" else (),
+            )
+        if op == "update 1":
+            numbers = partial(_calls, _update_numbers, forest[JUDGED][1], capacity)
+            row.add(f"{JUDGED} numbers", numbers, Kind.OURS)
+        yield row
 
 
 def _builders(plan: Plan) -> dict[str, tuple[Kind, Callable[[Weights], Tree]]]:

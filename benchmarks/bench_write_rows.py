@@ -32,23 +32,25 @@ BLOCKS = 16
 
 def rows(plan: Plan) -> Iterator[Row]:
     for schema in schemas(plan):
-        source = transitions(schema, schema.capacity)
         for block in _blocks(schema, plan):
-            row = Row(schema.case, f"add {block}", plan, items=block)
-            new = transitions(schema, BLOCKS * block, first=schema.capacity)
-            stored = columns({name: x.copy() for name, x in source.items()}, plan.device)
-            demands = _demands(schema, block) if plan.device == "cpu" else ()
-            calls = partial(_calls, stored, new, block)
-            row.add("ours", partial(calls, ops.write_rows_), Kind.OURS, demands=demands)
-            row.add("torch-slice", partial(calls, _torch_slice), Kind.PLAIN)
-            if plan.device == "cpu":
-                if schema.name != "Atari":
-                    record = packed(source)
-                    build = partial(_calls, record, new, block, ops.write_rows_)
-                    row.add("ours packed", build, Kind.OURS)
-                for name, peer in replays.REPLAYS.items():
-                    row.add(name, partial(_peer, peer, schema, source, new, block))
-            yield row
+            yield _row(schema, block, plan)
+
+
+def _row(schema: Schema, block: int, plan: Plan) -> Row:
+    source = transitions(schema, schema.capacity)
+    new = transitions(schema, BLOCKS * block, first=schema.capacity)
+    row = Row(schema.case, f"add {block}", plan, items=block)
+    demands = _demands(schema, block) if plan.device == "cpu" else ()
+    calls = partial(_calls, columns(source, plan.device), new, block)
+    row.add("ours", partial(calls, ops.write_rows_), Kind.OURS, demands=demands)
+    row.add("torch-slice", partial(calls, _torch_slice), Kind.PLAIN)
+    if plan.device == "cpu":
+        if schema.name != "Atari":
+            build = partial(_calls, packed(source), new, block, ops.write_rows_)
+            row.add("ours packed", build, Kind.OURS)
+        for name, peer in replays.REPLAYS.items():
+            row.add(name, partial(_peer, peer, schema, source, new, block))
+    return row
 
 
 def _blocks(schema: Schema, plan: Plan) -> tuple[int, ...]:

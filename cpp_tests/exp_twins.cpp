@@ -1,6 +1,6 @@
-#include "core/exp.h"
-
 #include "exp_twins.h"
+
+#include "core/exp.h"
 
 namespace machin_fast::MF_ISA {
 namespace {
@@ -20,7 +20,11 @@ void exp_packs(const float* x, float* y, int64_t n) {
 void exp_packs(const double* x, double* y, int64_t n) {
   exp_of<double>(x, y, exp_of<Vec<double>>(x, y, 0, n), n);
 }
-void exp_scalars(const float* x, float* y, int64_t n) { exp_of<float>(x, y, 0, n); }
-void exp_scalars(const double* x, double* y, int64_t n) { exp_of<double>(x, y, 0, n); }
+void exp_scalars(const float* x, float* y, int64_t n) {
+  exp_of<float>(x, y, 0, n);
+}
+void exp_scalars(const double* x, double* y, int64_t n) {
+  exp_of<double>(x, y, 0, n);
+}
 
 }  // namespace machin_fast::MF_ISA

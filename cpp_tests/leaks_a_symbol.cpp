@@ -3,7 +3,9 @@
 
 namespace machin_fast {
 
-__attribute__((noinline)) inline int shared_by_all(int x) { return x + 1; }
+__attribute__((noinline)) inline int shared_by_all(int x) {
+  return x + 1;
+}
 
 namespace MF_ISA {
 template <typename T>

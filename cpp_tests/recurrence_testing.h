@@ -73,8 +73,8 @@ Rollout<N> random_rollout(int64_t steps, int64_t envs, std::vector<int64_t> boun
     r.layout.bounds = r.bounds.data();
     r.layout.segments = int64_t(r.bounds.size()) - 1;
   }
-  for (auto* field : {&r.reward, &r.value, &r.next_value, &r.behavior_log_prob,
-                      &r.target_log_prob}) {
+  for (auto* field :
+       {&r.reward, &r.value, &r.next_value, &r.behavior_log_prob, &r.target_log_prob}) {
     for (int64_t i = 0; i < n; ++i) field->push_back(N(normal(random)));
   }
   r.terminated.reset(new bool[size_t(n)]);
@@ -246,7 +246,7 @@ TYPED_TEST_P(Recurrence, NanStaysInItsTrajectory) {
 }
 
 REGISTER_TYPED_TEST_SUITE_P(Recurrence, AgreesWithTheEquationInColumns,
-                            AgreesWithTheEquationInOneSegment,
-                            AgreesWithTheEquationInManySegments, NanStaysInItsTrajectory);
+                            AgreesWithTheEquationInOneSegment, AgreesWithTheEquationInManySegments,
+                            NanStaysInItsTrajectory);
 
 }  // namespace machin_fast

@@ -1,5 +1,3 @@
-#include "ops/categorical_projection.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "cuda_on_cpu.h"
+#include "ops/categorical_projection.h"
 #include "twins.h"
 
 namespace machin_fast {

@@ -1,11 +1,11 @@
-#include "core/check.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
+
+#include "core/check.h"
 
 namespace machin_fast {
 namespace {

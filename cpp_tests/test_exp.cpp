@@ -77,8 +77,17 @@ template <typename N>
 void expect_at_the_ends() {
   const N inf = Limits<N>::infinity();
   const N over = sizeof(N) == 4 ? N(88.8) : N(709.9), under = sizeof(N) == 4 ? N(-87.4) : N(-708.5);
-  const std::vector<N> at = {0, N(-0.0), inf, -inf, over, 1000, Limits<N>::max(), under, -1000,
-                             Limits<N>::lowest(), Limits<N>::denorm_min()};
+  const std::vector<N> at = {0,
+                             N(-0.0),
+                             inf,
+                             -inf,
+                             over,
+                             1000,
+                             Limits<N>::max(),
+                             under,
+                             -1000,
+                             Limits<N>::lowest(),
+                             Limits<N>::denorm_min()};
   const std::vector<N> want = {1, 1, inf, 0, inf, inf, inf, 0, 0, 0, 1};
   // Each value in every lane of a pack, and beside a NaN.
   std::vector<N> x;

@@ -1,5 +1,4 @@
 #include "ops/gae.h"
-
 #include "recurrence_testing.h"
 
 namespace machin_fast {
@@ -56,10 +55,12 @@ TEST(Gae, TruncationKeepsTheBootstrapAndCutsTheTrace) {
 
   Outputs<float> out(2, std::vector<float>(3));
   const auto expect = [&](std::vector<float> advantage, std::vector<float> target) {
-    on_every_twin<GaeCase<float>>(GaeCase<float>::op(in, out), in.layout, [] {}, [&](const std::string& twin) {
-      EXPECT_EQ(out[0], advantage) << twin;
-      EXPECT_EQ(out[1], target) << twin;
-    });
+    on_every_twin<GaeCase<float>>(
+        GaeCase<float>::op(in, out), in.layout, [] {},
+        [&](const std::string& twin) {
+          EXPECT_EQ(out[0], advantage) << twin;
+          EXPECT_EQ(out[1], target) << twin;
+        });
   };
   // delta = {1 + 2.5 - 4, 2 + 4 - 5, 3 + 4 - 6}
   expect({-0.5f + 0.25f * 1, 1, 1}, {3.75f, 6, 7});

@@ -1,11 +1,10 @@
-#include "ops/gather_rows.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <limits>
 
 #include "cuda_on_cpu.h"
+#include "ops/gather_rows.h"
 #include "rows_testing.h"
 #include "twins.h"
 
@@ -72,8 +71,11 @@ TEST_P(GatherSizes, EveryTwinCopiesEveryRowSize) {
       EXPECT_EQ(table.batch, expected) << table.name(twin);
       for (auto& column : table.batch) std::fill(column.begin(), column.end(), 'x');
     };
-    on_every_twin([&](Isa isa) { if (args.n > 0) MF_CALL_ON(isa, gather_rows(args, 0, args.n)); },
-                  [&] { launch_gather_rows(args, nullptr); }, check);
+    on_every_twin(
+        [&](Isa isa) {
+          if (args.n > 0) MF_CALL_ON(isa, gather_rows(args, 0, args.n));
+        },
+        [&] { launch_gather_rows(args, nullptr); }, check);
     for (const Isa isa : isas()) {
       MF_CALL_ON(isa, gather_rows_or_zeros(args));
       check(isa_name(isa));

@@ -1,9 +1,9 @@
-#include "core/isa.h"
-
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <iostream>
+
+#include "core/isa.h"
 
 namespace machin_fast {
 namespace {
@@ -30,7 +30,9 @@ const char* best() {
   return __builtin_cpu_supports("avx2") ? "^avx2$" : "^baseline$";
 }
 #else
-const char* best() { return "^baseline$"; }
+const char* best() {
+  return "^baseline$";
+}
 #endif
 
 TEST_F(IsaDeathTest, TheBestOfThisProcessorIsTaken) {

@@ -1,5 +1,4 @@
 #include "ops/lambda_return.h"
-
 #include "recurrence_testing.h"
 
 namespace machin_fast {

@@ -1,8 +1,8 @@
-#include "core/linear_recurrence.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
+
+#include "core/linear_recurrence.h"
 
 namespace machin_fast {
 namespace {
@@ -21,8 +21,8 @@ TEST(Affine, ComposedMapsDoWhatTheMapsDoInTurn) {
 }
 
 TEST(Affine, ACoefficientOfZeroCutsWhateverComes) {
-  for (const double x : {std::numeric_limits<double>::quiet_NaN(),
-                         std::numeric_limits<double>::infinity()}) {
+  for (const double x :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     const Affine<double> cut = {4, 0}, spoiled = {x, x}, identity = {0, 1};
     EXPECT_EQ(apply(cut, x), 4);
     EXPECT_EQ(compose(cut, spoiled).b, 4);

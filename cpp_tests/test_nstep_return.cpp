@@ -1,5 +1,4 @@
 #include "ops/nstep_return.h"
-
 #include "recurrence_testing.h"
 
 namespace machin_fast {
@@ -38,9 +37,8 @@ struct NstepReturnCase {
 
   static void emulate(Op op, const RolloutLayout& layout) {
     std::vector<int64_t> scratch(size_t(layout.segments > 1 ? layout.segments + 1 : 0));
-    with_rows(op, [&](const NstepArgs<N>& args) {
-      launch_nstep(args, layout, scratch.data(), nullptr);
-    });
+    with_rows(
+        op, [&](const NstepArgs<N>& args) { launch_nstep(args, layout, scratch.data(), nullptr); });
   }
 
   template <typename Body>

@@ -1,5 +1,4 @@
 #include "ops/retrace.h"
-
 #include "recurrence_testing.h"
 
 namespace machin_fast {

@@ -1,8 +1,7 @@
-#include "ops/write_rows.h"
-
 #include <gtest/gtest.h>
 
 #include "cuda_on_cpu.h"
+#include "ops/write_rows.h"
 #include "rows_testing.h"
 #include "twins.h"
 

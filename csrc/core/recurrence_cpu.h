@@ -43,12 +43,47 @@ MF_HD Affine<T> scan_lanes(Affine<T> f) {
   }
 }
 
+// The powers of a decay that an episode without a border inside a pack needs: there every step's
+// coefficient is the decay, which leaves a quarter of the work of composing maps.
+template <typename T>
+struct Powers {
+  T of_shift[6];  // decay^1, decay^2, decay^4, ...
+  T of_reach;     // decay^(steps from what precedes the pack in the walk)
+
+  Powers(Scalar<T> decay, bool forward) : of_shift{}, of_reach{} {
+    Scalar<T> power = decay;
+    for (int shift = 1, k = 0; shift < kLanes<T>; shift *= 2, ++k, power *= power) {
+      of_shift[k] = splat<T>(power);
+    }
+    power = decay;
+    for (int l = 0; l < kLanes<T>; ++l, power *= decay) {
+      of_reach[forward ? l : kLanes<T> - 1 - l] = power;
+    }
+  }
+};
+
+template <bool kForward, int kShift, int kStep, typename T>
+MF_HD T scan_steps(T b, const Powers<T>& powers) {
+  if constexpr (kShift == kLanes<T>) {
+    return b;
+  } else {
+    constexpr auto lanes = std::make_integer_sequence<int, kLanes<T>>{};
+    const T before = shift_lanes<kForward, kShift>(b, T{}, lanes);
+    return scan_steps<kForward, 2 * kShift, kStep + 1>(b + powers.of_shift[kStep] * before, powers);
+  }
+}
+
 template <typename T, typename Op>
-MF_HD void advance_pack(const Op& op, int64_t i, Mask<T> last, T* carry) {
+MF_HD void advance_pack(const Op& op, int64_t i, Mask<T> last, const Powers<T>& powers, T* carry) {
   constexpr auto lanes = std::make_integer_sequence<int, kLanes<T>>{};
   constexpr int kOut = Op::kForward ? kLanes<T> - 1 : 0;
   const auto terms = op.template load<T>(i, last);
-  const T x = apply(scan_lanes<Op::kForward, 1, T>(terms.map), *carry);
+  T x;
+  if (Op::kConstantDecay && !any<T>(terms.map.a == T{})) {
+    x = scan_steps<Op::kForward, 1, 0>(terms.map.b, powers) + powers.of_reach * *carry;
+  } else {
+    x = apply(scan_lanes<Op::kForward, 1, T>(terms.map), *carry);
+  }
   op.store(i, terms, x, shift_lanes<Op::kForward, 1>(x, *carry, lanes));
   *carry = splat<T>(x[kOut]);
 }
@@ -122,10 +157,12 @@ void recur_flat(const Op& shared_op, const RolloutLayout& layout, int64_t begin,
   const int64_t packed = (high - low) / kLanes<Pack> * kLanes<Pack>;
 
   Ends<kForward> ends(layout.bounds, begin, end);
+  Powers<Pack> powers(0, kForward);
+  if constexpr (Op::kConstantDecay) powers = Powers<Pack>(op.decay(), kForward);
   Pack carry{};
   for (int64_t k = 0; k < packed; k += kLanes<Pack>) {
     const int64_t i = kForward ? low + k : high - k - kLanes<Pack>;
-    advance_pack<Pack>(op, i, ends.template take<Pack>(i), &carry);
+    advance_pack<Pack>(op, i, ends.template take<Pack>(i), powers, &carry);
   }
   N rest = carry[0];
   for (int64_t k = packed; k < high - low; ++k) {

@@ -26,9 +26,7 @@ struct CopyTwice {
 
 struct CopyMany {
   int64_t bytes;
-  MF_HD void operator()(char* to, const char* from) const {
-    std::memcpy(to, from, size_t(bytes));
-  }
+  MF_HD void operator()(char* to, const char* from) const { std::memcpy(to, from, size_t(bytes)); }
 };
 
 // Calls loop(copy), where copy(to, from) copies a row: small ones without a call, which would cost

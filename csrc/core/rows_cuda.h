@@ -1,8 +1,8 @@
 // How CUDA copies rows. Included by `.cu` files only.
 //
 // One launch serves many columns. A column is cut into words, the widest that its addresses allow,
-// and blocks take runs of successive words, whatever the length of a row: neighbouring threads touch
-// neighbouring words of the batch, and of the column too as far as a row goes.
+// and blocks take runs of successive words, whatever the length of a row: neighbouring threads
+// touch neighbouring words of the batch, and of the column too as far as a row goes.
 #pragma once
 
 #include "core/cuda_launch.h"

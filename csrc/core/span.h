@@ -19,6 +19,8 @@ inline Span span_of(const Array& x) {
   return {begin, begin + (last + 1) * x.itemsize};
 }
 
-inline bool overlap(const Span& x, const Span& y) { return x.begin < y.end && y.begin < x.end; }
+inline bool overlap(const Span& x, const Span& y) {
+  return x.begin < y.end && y.begin < x.end;
+}
 
 }  // namespace machin_fast

@@ -154,6 +154,21 @@ MF_HD Int widen(const bool* p) {
 }
 #endif  // __CUDACC__
 
+#ifndef __CUDACC__
+template <typename T>
+MF_HD bool any(Mask<T> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)mask) != 0;
+#else
+  typedef int64_t Two __attribute__((vector_size(16)));
+  const Two two = (Two)mask;
+  return (two[0] | two[1]) != 0;
+#endif
+}
+#endif  // __CUDACC__
+
 // The flags of kLanes<T> rows from p[i].
 template <typename T>
 MF_HD Mask<T> load_flag(const bool* p, int64_t i) {

@@ -14,8 +14,8 @@ constexpr const char* kOp = "categorical_projection";
 constexpr int64_t kAtomsPerThread = int64_t(1) << 14;
 
 void check_row_number(const char* name, const Array& x, const Array& probability) {
-  MF_CHECK(x.dim == 1 && x.shape[0] == probability.shape[0], kOp, ": ", name,
-           " must have shape [", probability.shape[0], "], got ", shape_text(x));
+  MF_CHECK(x.dim == 1 && x.shape[0] == probability.shape[0], kOp, ": ", name, " must have shape [",
+           probability.shape[0], "], got ", shape_text(x));
   check_dtype(kOp, name, x, probability.dtype);
   check_device(kOp, name, x, probability);
 }
@@ -25,9 +25,8 @@ void run(const CategoricalProjection<N>& args, const Array& like) {
   if (like.is_cuda()) {
     on_cuda(kOp, like, [&](CudaStream stream) { launch_categorical_projection(args, stream); });
   } else {
-    parallel_for(args.batch, kAtomsPerThread / args.atoms + 1, [&](int64_t begin, int64_t end) {
-      MF_CALL_ISA(project_rows(args, begin, end));
-    });
+    parallel_for(args.batch, kAtomsPerThread / args.atoms + 1,
+                 [&](int64_t begin, int64_t end) { MF_CALL_ISA(project_rows(args, begin, end)); });
   }
 }
 

@@ -1,6 +1,5 @@
-#include "ops/categorical_projection.h"
-
 #include "core/cuda_launch.h"
+#include "ops/categorical_projection.h"
 
 namespace machin_fast {
 namespace {

@@ -56,8 +56,8 @@ struct ShiftedAtoms {
 };
 
 // Rows [begin, end).
-MF_PER_ISA(template <typename N> void project_rows(const CategoricalProjection<N>& args,
-                                                   int64_t begin, int64_t end))
+MF_PER_ISA(template <typename N>
+           void project_rows(const CategoricalProjection<N>& args, int64_t begin, int64_t end))
 template <typename N>
 void launch_categorical_projection(const CategoricalProjection<N>& args, CudaStream stream);
 

@@ -12,6 +12,7 @@ template <typename N>
 struct DiscountedReturn {
   using Number = N;
   static constexpr bool kForward = false;
+  static constexpr bool kConstantDecay = true;
 
   const N* reward;
   const N* next_value;  // may be null
@@ -19,6 +20,8 @@ struct DiscountedReturn {
   const bool* truncated;
   N* result;
   N gamma;
+
+  N decay() const { return gamma; }
 
   template <typename T>
   struct Terms {

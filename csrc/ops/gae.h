@@ -12,6 +12,7 @@ template <typename N>
 struct Gae {
   using Number = N;
   static constexpr bool kForward = false;
+  static constexpr bool kConstantDecay = true;
 
   const N* reward;
   const N* value;
@@ -21,6 +22,8 @@ struct Gae {
   N* advantage;
   N* value_target;
   N gamma, lambda;
+
+  N decay() const { return gamma * lambda; }
 
   template <typename T>
   struct Terms {

@@ -71,9 +71,8 @@ void gather_rows_cpu(Arrays columns, const Array& index, bool check, Arrays out)
   const GatherRows& args = request.args;
   const int64_t bad = MF_CALL_ISA(find_bad_index(args));
   if (bad == args.n) {
-    parallel_for(args.n, rows_per_thread(request.copies), [&](int64_t begin, int64_t end) {
-      MF_CALL_ISA(gather_rows(args, begin, end));
-    });
+    parallel_for(args.n, rows_per_thread(request.copies),
+                 [&](int64_t begin, int64_t end) { MF_CALL_ISA(gather_rows(args, begin, end)); });
   } else {
     if (check) refuse_index(args, args.index[bad], bad);
     MF_CALL_ISA(gather_rows_or_zeros(args));

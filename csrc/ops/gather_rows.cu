@@ -1,6 +1,5 @@
-#include "ops/gather_rows.h"
-
 #include "core/rows_cuda.h"
+#include "ops/gather_rows.h"
 
 namespace machin_fast {
 namespace {

@@ -58,7 +58,8 @@ void gather_record(const GatherRows& args, int64_t first, int64_t last, int64_t 
                    int64_t end) {
   int64_t record_bytes = 0;
   for (int64_t c = first; c < last; ++c) {
-    const int64_t field_end = args.columns[c].rows + args.columns[c].bytes - args.columns[first].rows;
+    const int64_t field_end =
+        args.columns[c].rows + args.columns[c].bytes - args.columns[first].rows;
     if (field_end > record_bytes) record_bytes = field_end;
   }
   const Prefetch prefetch(args, args.columns[first], record_bytes, end);

@@ -12,6 +12,7 @@ template <typename N>
 struct LambdaReturn {
   using Number = N;
   static constexpr bool kForward = false;
+  static constexpr bool kConstantDecay = true;
 
   const N* reward;
   const N* next_value;
@@ -19,6 +20,8 @@ struct LambdaReturn {
   const bool* truncated;
   N* result;
   N gamma, lambda;
+
+  N decay() const { return gamma * lambda; }
 
   template <typename T>
   struct Terms {
@@ -50,6 +53,7 @@ template <typename N>
 struct LambdaReturnBackward {
   using Number = N;
   static constexpr bool kForward = true;
+  static constexpr bool kConstantDecay = true;
 
   const N* grad;
   const bool* terminated;
@@ -57,6 +61,8 @@ struct LambdaReturnBackward {
   N* grad_reward;
   N* grad_next_value;
   N gamma, lambda;
+
+  N decay() const { return gamma * lambda; }
 
   template <typename T>
   struct Terms {

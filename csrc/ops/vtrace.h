@@ -17,6 +17,7 @@ template <typename N>
 struct Vtrace {
   using Number = N;
   static constexpr bool kForward = false;
+  static constexpr bool kConstantDecay = false;
 
   const N* behavior_log_prob;
   const N* target_log_prob;

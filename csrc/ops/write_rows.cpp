@@ -85,6 +85,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(machin_fast, m) {
   m.def("write_rows_(Tensor(a!)[] columns, Tensor[] rows, int start) -> ()");
 }
 
-MF_IMPLEMENT(m) { m.impl("write_rows_", TORCH_BOX(&write_rows_)); }
+MF_IMPLEMENT(m) {
+  m.impl("write_rows_", TORCH_BOX(&write_rows_));
+}
 
 }  // namespace machin_fast

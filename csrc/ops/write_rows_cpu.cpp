@@ -1,6 +1,5 @@
-#include "ops/write_rows.h"
-
 #include "core/rows_cpu.h"
+#include "ops/write_rows.h"
 
 namespace machin_fast::MF_ISA {
 namespace {

@@ -223,7 +223,8 @@ class Replay:
                 "Make it with Replay(..., priority='step')"
             )
         index, priority = self._to_priorities(index, priority)
-        if not len(index):
+        given = index.shape[0]
+        if given == 0:
             return
         low, high = map(int, index.aminmax())
         least, most = map(float, priority.aminmax())
@@ -239,12 +240,11 @@ class Replay:
                 "Replay.update_priority: priority must be finite and not negative, "
                 f"got {_first(wrong, priority)}"
             )
-        given = len(index)
         if low < self._oldest:
             fresh = index >= self._oldest
             index, priority = index[fresh], priority[fresh]
         self._tree.update_(index % self.capacity, (priority + self.epsilon) ** self.alpha)
-        self.stale_updates += given - len(index)
+        self.stale_updates += given - index.shape[0]
         self.max_priority = max(self.max_priority, most)
 
     @property
@@ -286,7 +286,7 @@ class Replay:
 
     def _draw(self, memory: _BatchMemory) -> Tensor:
         """Draws slots; returns their importance weights."""
-        n = len(memory.slot)
+        n = memory.slot.shape[0]
         if self._tree is None:
             torch.randint(len(self), (n,), generator=self._generator, out=memory.slot)
             return torch.ones(n, dtype=torch.float32, device=self.device)
@@ -333,7 +333,7 @@ def _check_not_negative(name: str, value: float) -> None:
 def _check_same_columns(rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> None:
     if rows.keys() != columns.keys():
         raise ValueError(
-            f"Replay.append: columns must be {', '.join(columns)}, got {', '.join(rows)}"
+            f"Replay.append: columns must be {', '.join(columns)}, got {', '.join(rows) or 'none'}"
         )
     for name, column in columns.items():
         dtype, shape = rows[name].dtype, rows[name].shape[1:]
@@ -350,11 +350,11 @@ def _common_length(rows: Mapping[str, Tensor]) -> int:
     if not rows:
         raise ValueError("Replay.append: columns must be at least 1, got 0")
     first, *others = rows
-    n = len(rows[first])
+    n = rows[first].shape[0]
     for name in others:
-        if len(rows[name]) != n:
+        if rows[name].shape[0] != n:
             raise ValueError(
-                f"Replay.append: {name} must have {n} rows like {first}, got {len(rows[name])}"
+                f"Replay.append: {name} must have {n} rows like {first}, got {rows[name].shape[0]}"
             )
     return n
 

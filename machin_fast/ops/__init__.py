@@ -1,7 +1,9 @@
 """Compiled operations on tensors, with CPU and CUDA twins. They need torch and numpy alone."""
 
+from machin_fast.ops.categorical_projection import categorical_projection
 from machin_fast.ops.discounted_return import discounted_return
 from machin_fast.ops.gae import gae
+from machin_fast.ops.gather_rows import gather_rows
 from machin_fast.ops.lambda_return import lambda_return
 from machin_fast.ops.nstep_return import nstep_return
 from machin_fast.ops.retrace import retrace
@@ -16,10 +18,13 @@ from machin_fast.ops.sum_tree import (
     sum_tree_update_,
 )
 from machin_fast.ops.vtrace import vtrace
+from machin_fast.ops.write_rows import write_rows_
 
 __all__ = [
+    "categorical_projection",
     "discounted_return",
     "gae",
+    "gather_rows",
     "lambda_return",
     "nstep_return",
     "retrace",
@@ -32,4 +37,5 @@ __all__ = [
     "sum_tree_total",
     "sum_tree_update_",
     "vtrace",
+    "write_rows_",
 ]

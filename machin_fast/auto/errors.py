@@ -1,0 +1,5 @@
+"""What the command line says in one line, without a traceback."""
+
+
+class CommandError(Exception):
+    """A command cannot do what its options ask for; the text says why, and what would help."""

@@ -1,0 +1,5 @@
+"""Collecting experience from environments."""
+
+from machin_fast.collect.collector import Collector, Rollout
+
+__all__ = ["Collector", "Rollout"]

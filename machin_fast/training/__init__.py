@@ -1,0 +1,1 @@
+"""Training loops: evaluation, pictures of the progress."""
