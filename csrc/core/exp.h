@@ -38,8 +38,8 @@ MF_HD T exp_lanes(T x) {
 
   const T low = splat<T>(kLow), high = splat<T>(kHigh);
   // NaN compares false both times and so becomes `low`; it is put back at the end.
-  T clamped = select<T>(x > low, x, low);
-  clamped = select<T>(clamped < high, clamped, high);
+  T clamped = select<T>(less(low, x), x, low);
+  clamped = select<T>(less(clamped, high), clamped, high);
 
   // Adding 1.5 * 2^mantissa leaves round-to-nearest(x / ln 2) in the low bits.
   const T shifter = splat<T>(N(3) * N(int64_t(1) << (kMantissa - 1)));
@@ -67,9 +67,9 @@ MF_HD T exp_lanes(T x) {
   std::memcpy(scale, bits, sizeof scale);
   T result = p * scale[0] * scale[1];
 
-  result = select<T>(x < low, T{}, result);
-  result = select<T>(x > high, splat<T>(N(INFINITY)), result);
-  return select<T>(x == x, result, x);
+  result = select<T>(less(x, low), T{}, result);
+  result = select<T>(less(high, x), splat<T>(N(INFINITY)), result);
+  return select<T>(equal(x, x), result, x);
 }
 #endif  // __CUDACC__
 

@@ -32,13 +32,13 @@ struct Affine {
 
 template <typename T>
 MF_HD T apply(const Affine<T>& f, T x) {
-  return select<T>(f.a == T{}, f.b, f.b + f.a * x);
+  return select<T>(equal(f.a, T{}), f.b, f.b + f.a * x);
 }
 
 // f after g: x -> f(g(x)).
 template <typename T>
 MF_HD Affine<T> compose(const Affine<T>& f, const Affine<T>& g) {
-  return {apply(f, g.b), select<T>(f.a == T{}, T{}, f.a * g.a)};
+  return {apply(f, g.b), select<T>(equal(f.a, T{}), T{}, f.a * g.a)};
 }
 
 // Where the rows of a rollout lie. Time-major: row t of env b is at t * envs + b, and bounds is

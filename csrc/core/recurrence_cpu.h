@@ -79,7 +79,7 @@ MF_HD void advance_pack(const Op& op, int64_t i, Mask<T> last, const Powers<T>& 
   constexpr int kOut = Op::kForward ? kLanes<T> - 1 : 0;
   const auto terms = op.template load<T>(i, last);
   T x;
-  if (Op::kConstantDecay && !any<T>(terms.map.a == T{})) {
+  if (Op::kConstantDecay && !any<T>(equal(terms.map.a, T{}))) {
     x = scan_steps<Op::kForward, 1, 0>(terms.map.b, powers) + powers.of_reach * *carry;
   } else {
     x = apply(scan_lanes<Op::kForward, 1, T>(terms.map), *carry);
@@ -106,7 +106,7 @@ class Ends {
       if constexpr (kLanes<T> == 1) {
         mask = true;
       } else {
-        mask[row() - i] = -1;
+        set_lane<T>(mask, int(row() - i));
       }
       kForward ? ++begin_ : --end_;
     }

@@ -19,7 +19,7 @@ def draw_learning_curve(
     title: str,
     episodes: Sequence[Point],
     evaluations: Sequence[Point],
-    goal: float | None = None,
+    goal: float,
     window: int = 20,
 ) -> None:
     """Draws episode returns and evaluations over environment steps.
@@ -55,8 +55,7 @@ def draw_learning_curve(
             step, value, color="#d1495b", linewidth=1.5, marker="o", markersize=4,
             label="greedy evaluation (mean)",
         )  # fmt: skip
-    if goal is not None:
-        axes.axhline(goal, color="#3c3c3c", linestyle="--", linewidth=1, label=f"goal: {goal:g}")
+    axes.axhline(goal, color="#3c3c3c", linestyle="--", linewidth=1, label=f"goal: {goal:g}")
     axes.set(title=title, xlabel="environment steps", ylabel="return per episode (sum of rewards)")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))

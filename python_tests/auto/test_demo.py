@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from machin_fast.auto.cli import main
-from machin_fast.auto.demo import Settings, Training
+from machin_fast.auto.demo import Settings, Training, one_thread
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT = Settings(learning_starts=200, evaluation_interval=300)
 
 
 def turns(training: Training, n: int) -> Training:
-    for _ in range(n):
-        training.turn()
+    with one_thread():
+        for _ in range(n):
+            training.turn()
     return training
 
 

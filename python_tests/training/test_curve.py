@@ -12,10 +12,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.mark.parametrize("episodes", [[], [(10, 9.0)], [(10 * i, float(i)) for i in range(100)]])
 @pytest.mark.parametrize("evaluations", [[], [(10, 100.0)]])
-@pytest.mark.parametrize("goal", [None, 475.0])
-def test_a_run_of_any_length_is_drawn(tmp_path, episodes, evaluations, goal):
+def test_a_run_of_any_length_is_drawn(tmp_path, episodes, evaluations):
     path = tmp_path / "curve.png"
-    draw_learning_curve(path, title="t", episodes=episodes, evaluations=evaluations, goal=goal)
+    draw_learning_curve(path, title="t", episodes=episodes, evaluations=evaluations, goal=475)
     assert path.read_bytes().startswith(PNG)
 
 
