@@ -159,8 +159,8 @@ def _restlessness(timings: list[Timing]) -> float:
 
 
 def _measure(row: Row) -> list[Timing]:
-    block_ns, most, least = (1e6, 15, 3) if row.plan.quick else (4e6, 101, 5)
-    budget_ns = 3e7 if row.plan.quick else 5e8  # for each candidate
+    block_ns, most, least = (1e6, 15, 3) if row.plan.quick else (4e6, 51, 5)
+    budget_ns = 3e7 if row.plan.quick else 2e8  # for each candidate
     clock = _cuda_block if row.plan.device == "cuda" else _cpu_block
 
     calls: list[int] = []

@@ -7,6 +7,7 @@ compiler, which a torch without CUDA would never show it to.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -49,10 +50,11 @@ def check_glue(source: Path) -> Result:
     dry = _run(_nvcc, "--dryrun", "-x", "cu", "-c", "empty.cu").stderr
     (top,) = [line.split("=", 1)[1] for line in dry.splitlines() if line.startswith("#$ TOP=")]
     system = [*include_paths(), f"{top}/include", sysconfig.get_paths()["include"]]
-    texts = ("MF_TORCH_BUILT", "MF_TORCH_LEAST", "MF_CUDA_REASON", "MF_CUDA_VERSION")
+    recipe = (ROOT / "cmake" / "python_libraries.cmake").read_text()
     defines = [
         "-DMF_WITH_CUDA", "-DUSE_CUDA", "-DMF_ALL_ISAS", "-DMF_MODULE=_ops_cuda",
-        "-DTORCH_TARGET_VERSION=0x020a000000000000ULL", *(f'-D{name}=""' for name in texts),
+        *(f"-D{target}" for target in re.findall(r"\bTORCH_TARGET_VERSION=\w+", recipe)),
+        *(f'-D{text}"' for text in re.findall(r'\bMF_\w+="', recipe)),
     ]  # fmt: skip
     strict = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-fvisibility=hidden"]
     includes = [x for folder in system for x in ("-isystem", folder)]

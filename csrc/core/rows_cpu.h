@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/host_device.h"
+#include "core/isa.h"
 #include "core/rows.h"
 
 namespace machin_fast::MF_ISA {

@@ -36,7 +36,8 @@ void categorical_projection_out(const Tensor& next_probability, const Tensor& re
   const Array p = view(next_probability), r = view(reward), d = view(discount), to = view(out);
   check_floating(kOp, "next_probability", p);
   check_dim(kOp, "next_probability", p, 2, "[batch, atoms]");
-  MF_CHECK(p.shape[1] >= 2, kOp, ": next_probability must have at least 2 atoms, got ", p.shape[1]);
+  MF_CHECK(p.shape[1] >= 2 && p.shape[1] <= kMaxAtoms, kOp, ": next_probability must have 2 to ",
+           kMaxAtoms, " atoms, got ", p.shape[1]);
   check_row_number("reward", r, p);
   check_row_number("discount", d, p);
   check_out(kOp, "out", to, p, p.dtype);

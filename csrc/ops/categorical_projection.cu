@@ -12,16 +12,17 @@ constexpr int kThreads = 256;
 template <typename N>
 __global__ void __launch_bounds__(kThreads) project(CategoricalProjection<N> args) {
   const int64_t place = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  const int64_t row = place / args.atoms, i = place % args.atoms;
+  const int64_t row = place / args.atoms;
   if (row >= args.batch) return;
+  const int32_t i = int32_t(place - row * args.atoms), count = int32_t(args.atoms);
   const ShiftedAtoms<N> atoms(args, row);
   const N* mass = args.next_probability + row * args.atoms;
-  // The k-th atom from below, wherever the next state's atoms went.
-  const auto ranked = [&](int64_t k) { return atoms.discount < 0 ? atoms.last - k : k; };
+  // The k-th atom in the order of positions.
+  const auto ranked = [&](int32_t k) { return atoms.discount < 0 ? atoms.last - k : k; };
 
-  int64_t first = 0, size = args.atoms;
-  while (size > 0) {
-    const int64_t half = size / 2;
+  int32_t first = 0;
+  for (int32_t size = count; size > 0;) {
+    const int32_t half = size / 2;
     if (atoms.landing(ranked(first + half)).lower < i - 1) {
       first += half + 1;
       size -= half + 1;
@@ -30,8 +31,8 @@ __global__ void __launch_bounds__(kThreads) project(CategoricalProjection<N> arg
     }
   }
   N sum = atoms.blank();
-  for (int64_t k = first; k < args.atoms; ++k) {
-    const int64_t j = ranked(k);
+  for (int32_t k = first; k < count; ++k) {
+    const int32_t j = ranked(k);
     const Landing<N> from = atoms.landing(j);
     if (from.lower > i) break;
     sum += mass[j] * (from.lower == i ? 1 - from.upper_share : from.upper_share);

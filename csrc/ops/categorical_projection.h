@@ -18,11 +18,14 @@ struct CategoricalProjection {
   N v_min, spacing;
 };
 
+// Up to here whole numbers are exact in float.
+inline constexpr int64_t kMaxAtoms = int64_t(1) << 24;
+
 // Where one atom of the next state lands: between atoms `lower` and lower + 1. Every position has
 // such a pair, so that one hit exactly, or clipped at an end, needs no case of its own.
 template <typename N>
 struct Landing {
-  int64_t lower;
+  int32_t lower;
   N upper_share;  // in [0, 1]; the rest of the mass goes to `lower`
 };
 
@@ -31,14 +34,14 @@ struct Landing {
 template <typename N>
 struct ShiftedAtoms {
   N origin, discount;
-  int64_t last;
+  int32_t last;
 
   MF_HD ShiftedAtoms(const CategoricalProjection<N>& args, int64_t row)
-      : discount(args.discount[row]), last(args.atoms - 1) {
+      : discount(args.discount[row]), last(int32_t(args.atoms) - 1) {
     origin = (args.reward[row] + (discount - 1) * args.v_min) / args.spacing;
   }
 
-  MF_HD N position(int64_t j) const { return origin + discount * N(j); }
+  MF_HD N position(int32_t j) const { return origin + discount * N(j); }
 
   // What all of the row's result is added to: 0, or NaN if a position is not a finite number.
   MF_HD N blank() const {
@@ -46,11 +49,10 @@ struct ShiftedAtoms {
     return (first - first) + (end - end);
   }
 
-  MF_HD Landing<N> landing(int64_t j) const {
+  MF_HD Landing<N> landing(int32_t j) const {
     N x = position(j);
     x = x > 0 ? (x < N(last) ? x : N(last)) : 0;  // NaN becomes 0, a valid index
-    int64_t lower = int64_t(x);
-    if (lower > last - 1) lower = last - 1;
+    const int32_t floor = int32_t(x), lower = floor < last ? floor : last - 1;
     return {lower, x - N(lower)};
   }
 };

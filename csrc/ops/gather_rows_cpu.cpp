@@ -5,7 +5,9 @@ namespace machin_fast::MF_ISA {
 namespace {
 
 constexpr int64_t kLine = 64;  // bytes
-// Rows of a record that are copied column by column: few enough to stay in L1.
+// Measured best: some KiB ahead, and of a long row the head, as the hardware follows by itself.
+constexpr int64_t kAhead = 6144, kHead = 1024;
+// Rows of a record that are copied column by column: few enough to stay in a near cache.
 constexpr int64_t kBlock = 64;
 
 MF_HD int64_t clamp(int64_t x, int64_t low, int64_t high) {
@@ -15,12 +17,10 @@ MF_HD int64_t clamp(int64_t x, int64_t low, int64_t high) {
 // Fetches the rows of a record ahead of their use.
 class Prefetch {
  public:
-  Prefetch(const GatherRows& args, const RowColumn& first, int64_t record_bytes, int64_t end)
+  Prefetch(const GatherRows& args, const RowColumn& first, int64_t bytes, int64_t end)
       : index_(args.index), rows_(first.rows), stride_(first.stride), last_(end - 1) {
-    // Measured best: some KiB ahead. Beyond a row's head, the hardware follows by itself.
-    constexpr int64_t kAhead = 6144, kHead = 1024;
-    ahead_ = clamp(kAhead / record_bytes, 2, 32);
-    head_ = record_bytes < kHead ? record_bytes : kHead;
+    ahead_ = clamp(kAhead / bytes, 2, 32);
+    head_ = bytes < kHead ? bytes : kHead;
   }
 
   MF_HD void operator()(int64_t i) const {
@@ -53,21 +53,21 @@ MF_HD void gather_column(const GatherRows& args, const RowColumn& column, int64_
   });
 }
 
-// Columns [first, last) are fields of one record.
-void gather_record(const GatherRows& args, int64_t first, int64_t last, int64_t begin,
+// From the first byte of column `first` to behind the last of column `last`, in one row.
+MF_HD int64_t record_bytes(const GatherRows& args, int64_t first, int64_t last) {
+  return args.columns[last].rows + args.columns[last].bytes - args.columns[first].rows;
+}
+
+// Columns [first, end_column) are fields of one record.
+void gather_record(const GatherRows& args, int64_t first, int64_t end_column, int64_t begin,
                    int64_t end) {
-  int64_t record_bytes = 0;
-  for (int64_t c = first; c < last; ++c) {
-    const int64_t field_end =
-        args.columns[c].rows + args.columns[c].bytes - args.columns[first].rows;
-    if (field_end > record_bytes) record_bytes = field_end;
-  }
-  const Prefetch prefetch(args, args.columns[first], record_bytes, end);
-  const int64_t block = last - first > 1 ? kBlock : end - begin;
+  const Prefetch prefetch(args, args.columns[first], record_bytes(args, first, end_column - 1),
+                          end);
+  const int64_t block = end_column - first > 1 ? kBlock : end - begin;
   for (int64_t b = begin; b < end; b += block) {
     const int64_t block_end = b + block < end ? b + block : end;
     gather_column(args, args.columns[first], b, block_end, prefetch);
-    for (int64_t c = first + 1; c < last; ++c) {
+    for (int64_t c = first + 1; c < end_column; ++c) {
       gather_column(args, args.columns[c], b, block_end, NoPrefetch{});
     }
   }
@@ -81,7 +81,8 @@ int64_t find_bad_index(const GatherRows& args) {
     const int64_t end = begin + kChunk < args.n ? begin + kChunk : args.n;
     bool all_good = true;  // of the whole chunk, so that the loop vectorises
     for (int64_t i = begin; i < end; ++i) all_good &= has_row(args.index[i], args.rows);
-    for (int64_t i = begin; !all_good; ++i) {
+    if (all_good) continue;
+    for (int64_t i = begin; i < end; ++i) {
       if (!has_row(args.index[i], args.rows)) return i;
     }
   }
@@ -89,14 +90,15 @@ int64_t find_bad_index(const GatherRows& args) {
 }
 
 void gather_rows(const GatherRows& args, int64_t begin, int64_t end) {
-  for (int64_t first = 0, last; first < args.count; first = last) {
+  for (int64_t first = 0, next; first < args.count; first = next) {
     const RowColumn& record = args.columns[first];
-    last = first + 1;
-    while (last < args.count && args.columns[last].stride == record.stride &&
-           args.columns[last].rows - record.rows < record.stride) {
-      ++last;
+    const int64_t reach = record.stride < kHead ? record.stride : kHead;
+    next = first + 1;
+    while (next < args.count && args.columns[next].stride == record.stride &&
+           record_bytes(args, first, next) <= reach) {
+      ++next;
     }
-    gather_record(args, first, last, begin, end);
+    gather_record(args, first, next, begin, end);
   }
 }
 

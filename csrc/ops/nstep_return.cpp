@@ -1,5 +1,7 @@
 #include "ops/nstep_return.h"
 
+#include <algorithm>
+
 #include "ops/rollout.h"
 
 namespace machin_fast {
@@ -33,6 +35,9 @@ void nstep_return_out(const Tensor& reward, const Tensor& terminated, const Tens
   const Array row = in.output("last_row", last_row, DType::kInt64);
   check_fraction("nstep_return", "gamma", gamma);
   MF_CHECK(n >= 1, "nstep_return: n must be at least 1, got ", n);
+  const int64_t most = std::min(n, in.layout().steps);  // no window is longer
+  constexpr int64_t kCountable = int64_t(1) << 24;      // steps are counted in the dtype of reward
+  MF_CHECK(most <= kCountable, "nstep_return: n must be at most ", kCountable, ", got ", n);
 
   dispatch_floating(in.first().dtype, [&]<typename N>() {
     run_nstep(in, NstepArgs<N>{.reward = in.first().as<const N>(),
@@ -42,7 +47,7 @@ void nstep_return_out(const Tensor& reward, const Tensor& terminated, const Tens
                                .discount = power.as<N>(),
                                .last_row = row.as<int64_t>(),
                                .gamma = N(gamma),
-                               .n = n});
+                               .n = most});
   });
 }
 

@@ -23,21 +23,21 @@ class Demo:
     """Train Double DQN with prioritized replay on CartPole-v1 until it is solved.
 
     Solved means that 20 greedy episodes, in environments of their own, average 475. Shows the
-    progress, then where the time went, and draws the learning curve. The exit code is 1 if the
-    steps do not suffice.
+    progress and where the time went, and draws the learning curve. If the steps do not suffice,
+    the exit code is 1.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     """Where networks and replay live."""
     seed: int = 0
     """Of networks, exploration, replay and environments."""
-    steps: int = 150_000
-    """Most environment steps to take."""
+    steps: int = 100_000
+    """Environment steps to give up after."""
     output: Path = Path("learning_curve.png")
-    """Picture to write."""
+    """Picture to write: .png, .svg or .pdf."""
 
     def run(self) -> int:
-        from machin_fast.auto.demo import run
+        from machin_fast.auto.demo.command import run
 
         return run(device=self.device, seed=self.seed, steps=self.steps, output=self.output)
 
@@ -60,7 +60,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Words of the command line after the program's name. None: those of this process.
 
     Returns:
-        Exit code: 0 if all went well, 1 if a goal was not reached, 2 if it could not be tried.
+        Exit code: 0 if all went well, 1 if a goal was not reached, 2 if it could not be tried,
+        130 if the user stopped it.
     """
     command: Demo | Info = tyro.cli(
         Demo | Info,
@@ -73,3 +74,5 @@ def main(args: Sequence[str] | None = None) -> int:
     except (CommandError, MissingExtraError) as error:
         print(f"machin-fast: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130

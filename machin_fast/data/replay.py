@@ -84,7 +84,8 @@ class Replay:
         batches: Number of batches that are in memory at once, at least 1.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: An argument is out of its range.
+        TypeError: ``capacity`` or ``batches`` is no int.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Replay:
         self.stale_updates = 0
         """Rows that ``update_priority`` skipped, as others had taken their place."""
         self.max_priority = 1.0
-        """Largest priority ever given, before ``alpha``; new rows enter with it."""
+        """Largest priority ever set, before ``alpha``; new rows enter with it."""
         self._appended = 0
         self._columns: dict[str, Tensor] = {}
         self._batches = batches
@@ -137,7 +138,7 @@ class Replay:
         """For each name the rows in the memory, ``[len(self), ...]``, a view of the ring."""
         return {name: column[: len(self)] for name, column in self._columns.items()}
 
-    def append(self, **columns: Any) -> None:
+    def append(self, /, **columns: Any) -> None:
         """Adds rows, with the largest priority so far. They are copied.
 
         Args:
@@ -150,6 +151,7 @@ class Replay:
                 nothing is changed.
             TypeError: Something is no tensor or array, or of another dtype than at first; then
                 nothing is changed.
+            RuntimeError: A tensor shares memory with this replay; then nothing is changed.
         """
         rows = {name: self._to_rows(name, values) for name, values in columns.items()}
         if self._columns:
@@ -216,6 +218,7 @@ class Replay:
                 made without priorities; then nothing is changed.
             TypeError: A dtype is not as listed above; then nothing is changed.
             IndexError: There never was such a row; then nothing is changed.
+            RuntimeError: A priority is too large for sums of float32; then nothing is changed.
         """
         if self._tree is None:
             raise ValueError(
@@ -241,8 +244,9 @@ class Replay:
                 f"got {_first(wrong, priority)}"
             )
         if low < self._oldest:
-            fresh = index >= self._oldest
-            index, priority = index[fresh], priority[fresh]
+            alive = index >= self._oldest
+            index, priority = index[alive], priority[alive]
+            most = max(priority.tolist(), default=0.0)
         self._tree.update_(index % self.capacity, (priority + self.epsilon) ** self.alpha)
         self.stale_updates += given - index.shape[0]
         self.max_priority = max(self.max_priority, most)
@@ -255,16 +259,17 @@ class Replay:
     def _to_rows(self, name: str, values: Any) -> Tensor:
         if name in _RESERVED:
             raise ValueError(f"Replay.append: {name} must not be a column, batches have their own")
-        try:
-            rows = torch.as_tensor(values, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"Replay.append: {name} must be a tensor or an array of numbers, "
-                f"got {type(values).__name__} ({error})"
-            ) from error
-        if not rows.dim():
+        if not isinstance(values, Tensor):
+            try:
+                values = torch.as_tensor(values)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise TypeError(
+                    f"Replay.append: {name} must be a tensor or an array of numbers, "
+                    f"got {type(values).__name__} ({error})"
+                ) from error
+        if not values.dim():
             raise ValueError(f"Replay.append: {name} must be [n, ...], got a single value")
-        return rows
+        return values.to(self.device)
 
     def _to_priorities(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.as_tensor(index, device=self.device)

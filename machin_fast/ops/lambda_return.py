@@ -77,8 +77,24 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return *grads, None, None, None, None, None
 
 
+def _setup_context_of_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _grad, terminated, truncated, bounds, ctx.gamma, ctx.lam = inputs
+    ctx.save_for_backward(terminated, truncated, bounds)
+
+
+def _backward_of_backward(
+    ctx: Any, grad_reward: Tensor, grad_next_value: Tensor
+) -> tuple[Tensor | None, ...]:
+    # The gradient is linear, and the transpose of what it is the gradient of.
+    grad = torch.ops.machin_fast.lambda_return.default(
+        grad_reward, grad_next_value, *ctx.saved_tensors, ctx.gamma, ctx.lam
+    )
+    return grad, None, None, None, None, None
+
+
 register_fake("lambda_return", lambda reward, *_: like(reward))
 register_fake("lambda_return_backward", lambda grad, *_: (like(grad), like(grad)))
 register_gradient("lambda_return", _setup_context, _backward)
+register_gradient("lambda_return_backward", _setup_context_of_backward, _backward_of_backward)
 writes_in_place("lambda_return.out")
-no_gradient("lambda_return.out", "lambda_return_backward")
+no_gradient("lambda_return.out")

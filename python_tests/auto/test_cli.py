@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from machin_fast.auto.cli import main
+from machin_fast.auto.cli import Info, main
 
 
 def test_help_imports_nothing_heavy():
@@ -77,6 +77,23 @@ def test_a_device_that_is_not_there_is_explained(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(message)
 
 
-def test_a_senseless_number_of_steps_is_refused(capsys):
-    assert main(["demo", "--steps", "0"]) == 2
-    assert capsys.readouterr().err == "machin-fast: demo: --steps must be at least 1, got 0\n"
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--output", "a.txt"], "--output must end in .png, .svg or .pdf, got a.txt"),
+        (["--output", "/dev/null/a.png"], "--output must be a file to write, got "),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(words, message, capsys):
+    assert main(["demo", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"machin-fast: demo: {message}")
+
+
+def test_stopping_by_hand_is_no_error(monkeypatch):
+    def interrupted(self: Info) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Info, "run", interrupted)
+    assert main(["info"]) == 130

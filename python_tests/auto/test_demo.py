@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from machin_fast.auto.cli import main
-from machin_fast.auto.demo import Settings, Training, one_thread
+from machin_fast.auto.demo.command import one_thread
+from machin_fast.auto.demo.training import Settings, Training
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT = Settings(learning_starts=200, evaluation_interval=300)

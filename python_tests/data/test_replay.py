@@ -119,6 +119,24 @@ def test_small_columns_take_no_more_memory_than_their_rows():
     assert storage.nbytes() == 1000 * 32  # 12 + 8 + 8, and 4 to keep int64 aligned
 
 
+def test_a_loop_of_somebody_else_runs(device):
+    replay = Replay(1_000, device=device, priority="step", alpha=0.6, beta=0.4)
+    critic = torch.nn.Linear(3, 1, device=device)
+    for step in range(0, 60, 20):
+        columns = rows(step, 20, device)
+        replay.append(
+            state=columns["state"], reward=columns["reward"].float(),
+            next_state=columns["state"] + 1, terminated=columns["terminated"],
+        )  # fmt: skip
+        batch = replay.sample(16)
+        next_value = critic(batch.next_state).squeeze(1).detach() * ~batch.terminated
+        td = batch.reward + 0.99 * next_value - critic(batch.state).squeeze(1)
+        (td**2 * batch.weight).mean().backward()
+        replay.update_priority(batch.index, td.abs())
+    assert critic.weight.grad is not None
+    assert replay.max_priority > 1
+
+
 # -- reused memory -----------------------------------------------------------------------------
 
 
@@ -224,6 +242,14 @@ def test_priorities_of_overwritten_rows_are_skipped_and_counted(device):
     replay.update_priority(index, torch.full((10,), 0.5, device=device))
     assert replay.stale_updates == 14
     assert replay._tree.leaves.tolist() == [1.0] * 10
+
+
+def test_priorities_of_overwritten_rows_do_not_raise_those_of_new_rows():
+    replay = Replay(4, priority="step")
+    replay.append(**rows(0, 6))
+    replay.update_priority(torch.tensor([1, 4]), torch.tensor([100.0, 0.5]))
+    replay.update_priority(torch.tensor([1]), torch.tensor([100.0]))
+    assert replay.max_priority == 1 and replay.stale_updates == 2
 
 
 def test_priorities_may_come_from_a_loss_with_gradients():
@@ -376,6 +402,15 @@ def test_a_priority_too_large_for_the_tree_changes_nothing():
     before = snapshot(replay)
     with pytest.raises(RuntimeError, match="weight must be"):
         replay.update_priority(torch.tensor([0, 14]), torch.tensor([1.0, 3e38]))
+    assert snapshot(replay) == before
+
+
+def test_a_replay_cannot_be_appended_to_itself():
+    replay = Replay(10, priority="step")
+    replay.append(**rows(0, 4))
+    before = snapshot(replay)
+    with pytest.raises(RuntimeError, match="must not share memory"):
+        replay.append(**replay.columns)
     assert snapshot(replay) == before
 
 

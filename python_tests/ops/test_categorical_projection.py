@@ -168,7 +168,7 @@ def test_a_wrong_argument_is_named(device: torch.device) -> None:
 
     refused("next_probability must be float32 or float64, got int64", p.long(), r, d)
     refused("next_probability must be [batch, atoms], got shape [4]", p[:, 0], r, d)
-    refused("next_probability must have at least 2 atoms, got 1", p[:, :1], r, d)
+    refused("next_probability must have 2 to 16777216 atoms, got 1", p[:, :1], r, d)
     refused("reward must have shape [4], got [3]", p, r[:3], d)
     refused("reward must have shape [4], got [4, 1]", p, r[:, None], d)
     refused("reward must be float32, got float64", p, r.double(), d)

@@ -41,7 +41,6 @@ class TestNstepReturn(EstimatorTests):
         ):
             self.check(data, n=n)
 
-    @pytest.mark.skip(reason="segmentation fault: nstep_rows adds n to a row, which overflows")
     def test_n_may_be_the_largest_integer(self, device: torch.device) -> None:
         self.check(rollout(300, device=device), n=2**63 - 1)
 
