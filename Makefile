@@ -12,6 +12,8 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 BUILD_TOOLS := torch numpy scikit-build-core cmake ninja
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
+# Idle OpenMP threads sleep: spinning ones would starve whatever shares the cores.
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test test-cpp test-python test-sanitized test-install check bench clean
 

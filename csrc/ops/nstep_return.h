@@ -20,6 +20,36 @@ struct NstepArgs {
   int64_t n;
 };
 
+// Writes the rows that lie `steps` steps ahead of kLanes<T> neighbouring rows from i. What the
+// compiler makes of the plain loop takes a third of the whole op.
+template <typename T>
+MF_HD void store_last_rows(int64_t* last_row, T steps, int64_t i, int64_t envs) {
+  if constexpr (kLanes<T> == 1) {
+    last_row[0] = i + int64_t(steps) * envs;
+  } else {
+#if defined(__AVX512F__) && !defined(__CUDACC__)
+    __m512i row = _mm512_add_epi64(_mm512_set1_epi64(i), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+    const auto store8 = [&](int64_t* at, __m512i ahead) {
+      // Steps have 24 bits and 64-bit products of 32-bit numbers are cheap, so envs comes in two.
+      const __m512i low = _mm512_mul_epu32(ahead, _mm512_set1_epi64(envs));
+      const __m512i high = _mm512_mul_epu32(ahead, _mm512_set1_epi64(envs >> 32));
+      _mm512_storeu_si512(at, row + low + _mm512_slli_epi64(high, 32));
+      row = _mm512_add_epi64(row, _mm512_set1_epi64(8));
+    };
+    if constexpr (kLanes<T> == 16) {
+      const __m512i ahead = _mm512_maskz_cvttps_epi32(0xFFFF, steps);
+      store8(last_row, _mm512_maskz_cvtepi32_epi64(0xFF, _mm512_castsi512_si256(ahead)));
+      store8(last_row + 8,
+             _mm512_maskz_cvtepi32_epi64(0xFF, _mm512_maskz_extracti64x4_epi64(0xF, ahead, 1)));
+    } else {
+      store8(last_row, _mm512_maskz_cvttpd_epi64(0xFF, steps));
+    }
+#else
+    for (int l = 0; l < kLanes<T>; ++l) last_row[l] = i + l + int64_t(steps[l]) * envs;
+#endif
+  }
+}
+
 // kLanes<T> neighbouring rows from i, of each of which `count` <= n rows are recorded.
 // Walks back from the far end, so that what lies behind a cut is dropped, not subtracted.
 template <typename T, typename N>
@@ -36,13 +66,7 @@ MF_HD void nstep_window(const NstepArgs<N>& args, int64_t i, int64_t envs, int64
   }
   store<T>(args.reward_sum, i, sum);
   store<T>(args.discount, i, discount);
-  if constexpr (kLanes<T> == 1) {
-    args.last_row[i] = i + int64_t(steps) * envs;
-  } else {
-    for (int l = 0; l < kLanes<T>; ++l) {
-      args.last_row[i + l] = i + l + int64_t(steps[l]) * envs;
-    }
-  }
+  store_last_rows(args.last_row + i, steps, i, envs);
 }
 
 // Steps [begin, end) of a time-major rollout; rows [begin, end) of a flat one.
