@@ -12,8 +12,6 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 BUILD_TOOLS := torch numpy scikit-build-core cmake ninja
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
-# Idle OpenMP threads sleep: spinning ones would starve whatever shares the cores.
-export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test test-cpp test-python test-sanitized test-install check bench clean
 
@@ -57,6 +55,9 @@ test-cpp: $(VENV)/.tools
 	$(BIN)/cmake -S . -B build/cpp -G Ninja -DMF_TESTS=ON -DMF_PYTHON=OFF -DMF_WERROR=ON
 	$(BIN)/cmake --build build/cpp --parallel $(JOBS)
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure --parallel $(JOBS)
+
+# Idle OpenMP threads sleep: spinning ones would starve whatever shares the cores.
+test-python test-sanitized: export OMP_WAIT_POLICY = passive
 
 test-python: $(VENV)/.test
 	$(BIN)/python -m pytest python_tests
