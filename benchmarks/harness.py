@@ -168,9 +168,10 @@ def _measure(row: Row) -> list[Timing]:
     for candidate in row.candidates:
         call_ns = _warm_up(candidate, clock)
         calls.append(max(1, round(block_ns / call_ns)))
-        # A slow candidate sits out some repeats, evenly, instead of stealing everyone's time.
+        # A slow candidate sits out some repeats, evenly, instead of stealing everyone's time. An
+        # odd stride, so that it meets both orders.
         repeats = min(most, max(least, int(budget_ns / (call_ns * calls[-1]))))
-        strides.append(max(1, most // repeats))
+        strides.append(most // repeats | 1)
 
     samples: list[list[float]] = [[] for _ in row.candidates]
     gc.collect()
