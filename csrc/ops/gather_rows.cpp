@@ -36,29 +36,27 @@ struct GatherRequest {
   std::vector<RowColumn> copies;
   GatherRows args;
 
-  GatherRequest(Arrays columns, const Array& index, Arrays out);
+  GatherRequest(Arrays columns, const Array& index, Arrays out) {
+    check_request(columns, index);
+    check_contiguous(kOp, "index", index);
+    check_batch(kOp, "out", out, columns, index.numel);
+    for (size_t j = 0; j < out.size(); ++j) {
+      MF_CHECK(is_contiguous(out[j]), kOp, ": out[", j, "] must be contiguous, got strides ",
+               to_text(out[j].stride, out[j].dim));
+    }
+    check_memory(columns, index, out);
+
+    copies = row_columns(columns, out);
+    std::sort(copies.begin(), copies.end(),
+              [](const RowColumn& x, const RowColumn& y) { return x.rows < y.rows; });
+    args = {.columns = copies.data(),
+            .count = int64_t(copies.size()),
+            .rows = columns[0].shape[0],
+            .index = index.as<const int64_t>(),
+            .n = index.numel};
+  }
   GatherRequest(const GatherRequest&) = delete;  // `args` points into `copies`
 };
-
-GatherRequest::GatherRequest(Arrays columns, const Array& index, Arrays out) {
-  check_request(columns, index);
-  check_contiguous(kOp, "index", index);
-  check_batch(kOp, "out", out, columns, index.numel);
-  for (size_t j = 0; j < out.size(); ++j) {
-    MF_CHECK(is_contiguous(out[j]), kOp, ": out[", j, "] must be contiguous, got strides ",
-             to_text(out[j].stride, out[j].dim));
-  }
-  check_memory(columns, index, out);
-
-  copies = row_columns(columns, out);
-  std::sort(copies.begin(), copies.end(),
-            [](const RowColumn& x, const RowColumn& y) { return x.rows < y.rows; });
-  args = {.columns = copies.data(),
-          .count = int64_t(copies.size()),
-          .rows = columns[0].shape[0],
-          .index = index.as<const int64_t>(),
-          .n = index.numel};
-}
 
 [[noreturn]] void refuse_index(const GatherRows& args, int64_t value, int64_t position) {
   fail(kOp, ": index must be in [0, ", args.rows, "), got ", value, " at position ", position);

@@ -32,7 +32,7 @@ MF_PER_ISA(void gather_rows(const GatherRows& args, int64_t begin, int64_t end))
 // The indices need no check: a row that does not exist is all zero bytes. Slower.
 MF_PER_ISA(void gather_rows_or_zeros(const GatherRows& args))
 
-// Checks all, then gathers. On the CPU both ways in call it.
+// Checks all, then gathers on the CPU. Takes Arrays, so that calls may go past torch.
 void gather_rows_cpu(std::span<const Array> columns, const Array& index, bool check,
                      std::span<const Array> out);
 

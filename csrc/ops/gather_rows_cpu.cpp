@@ -6,7 +6,7 @@ namespace {
 
 constexpr int64_t kLine = 64;  // bytes
 // Measured best: some KiB ahead, and of a long row the head, as the hardware follows by itself.
-constexpr int64_t kAhead = 6144, kHead = 1024;
+constexpr int64_t kAhead = 6144, kHead = 512;
 // Rows of a record that are copied column by column: few enough to stay in a near cache.
 constexpr int64_t kBlock = 64;
 
@@ -19,7 +19,7 @@ class Prefetch {
  public:
   Prefetch(const GatherRows& args, const RowColumn& first, int64_t bytes, int64_t end)
       : index_(args.index), rows_(first.rows), stride_(first.stride), last_(end - 1) {
-    ahead_ = clamp(kAhead / bytes, 2, 32);
+    ahead_ = clamp(kAhead / bytes, 1, 32);
     head_ = bytes < kHead ? bytes : kHead;
   }
 
@@ -44,7 +44,7 @@ template <typename Before>
 MF_HD void gather_column(const GatherRows& args, const RowColumn& column, int64_t begin,
                          int64_t end, const Before& before) {
   const int64_t* index = args.index;
-  const RowColumn c = column;
+  const RowColumn c = column;  // a copy stays in registers whatever is written
   with_row_copy(c.bytes, [&](const auto& copy) {
     for (int64_t i = begin; i < end; ++i) {
       before(i);

@@ -25,32 +25,30 @@ struct WriteRequest {
   std::vector<RowColumn> copies;
   WriteRows args;
 
-  WriteRequest(Arrays columns, Arrays rows, int64_t start);
+  WriteRequest(Arrays columns, Arrays rows, int64_t start) {
+    check_columns(kOp, columns);
+    const int64_t capacity = columns[0].shape[0];
+    const int64_t n = rows.empty() || rows[0].dim == 0 ? 0 : rows[0].shape[0];
+    check_batch(kOp, "rows", rows, columns, n);
+    MF_CHECK(n <= capacity, kOp, ": rows[0] must have at most ", capacity, " rows, got ", n);
+    MF_CHECK(start >= 0 && (start < capacity || start == 0), kOp, ": start must be in [0, ",
+             capacity, "), got ", start);
+    for (size_t j = 0; j < rows.size(); ++j) {
+      MF_CHECK(is_contiguous(rows[j], 1), kOp, ": rows[", j,
+               "] must have no gaps inside a row, got strides ",
+               to_text(rows[j].stride, rows[j].dim));
+    }
+    check_memory(columns, rows);
+
+    copies = row_columns(columns, rows);
+    args = {.columns = copies.data(),
+            .count = int64_t(copies.size()),
+            .rows = capacity,
+            .start = start,
+            .n = n};
+  }
   WriteRequest(const WriteRequest&) = delete;  // `args` points into `copies`
 };
-
-WriteRequest::WriteRequest(Arrays columns, Arrays rows, int64_t start) {
-  check_columns(kOp, columns);
-  const int64_t capacity = columns[0].shape[0];
-  const int64_t n = rows.empty() || rows[0].dim == 0 ? 0 : rows[0].shape[0];
-  check_batch(kOp, "rows", rows, columns, n);
-  MF_CHECK(n <= capacity, kOp, ": rows[0] must have at most ", capacity, " rows, got ", n);
-  MF_CHECK(start >= 0 && (start < capacity || start == 0), kOp, ": start must be in [0, ", capacity,
-           "), got ", start);
-  for (size_t j = 0; j < rows.size(); ++j) {
-    MF_CHECK(is_contiguous(rows[j], 1), kOp, ": rows[", j,
-             "] must have no gaps inside a row, got strides ",
-             to_text(rows[j].stride, rows[j].dim));
-  }
-  check_memory(columns, rows);
-
-  copies = row_columns(columns, rows);
-  args = {.columns = copies.data(),
-          .count = int64_t(copies.size()),
-          .rows = capacity,
-          .start = start,
-          .n = n};
-}
 
 }  // namespace
 

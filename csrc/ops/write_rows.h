@@ -28,7 +28,7 @@ MF_HD int64_t ring_row(const WriteRows& args, int64_t i) {
 // Rows [begin, end) of the batch.
 MF_PER_ISA(void write_rows(const WriteRows& args, int64_t begin, int64_t end))
 
-// Checks all, then writes. On the CPU both ways in call it.
+// Checks all, then writes on the CPU. Takes Arrays, so that calls may go past torch.
 void write_rows_cpu(std::span<const Array> columns, std::span<const Array> rows, int64_t start);
 
 void launch_write_rows(const WriteRows& args, CudaStream stream);

@@ -10,7 +10,7 @@ constexpr int64_t kBlock = 256;
 // Rows [begin, end) of the batch, which go to successive rows of the column.
 MF_HD void write_column(const WriteRows& args, const RowColumn& column, int64_t begin,
                         int64_t end) {
-  const RowColumn c = column;
+  const RowColumn c = column;  // a copy stays in registers whatever is written
   char* to = c.rows + ring_row(args, begin) * c.stride;
   const char* from = c.batch + begin * c.batch_stride;
   if (c.stride == c.bytes && c.batch_stride == c.bytes) {
