@@ -19,13 +19,14 @@ from benchmarks.replays import Replay
 from benchmarks.transitions import (
     Schema,
     Transitions,
+    as_replay_stores,
     columns,
-    packed,
     prove_rows,
     schemas,
     transitions,
 )
 from machin_fast import ops
+from machin_fast._extension import library
 
 # gather(columns, index, out) -> columns
 Gather = Callable[[list[Tensor], Tensor, list[Tensor]], list[Tensor]]
@@ -42,7 +43,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 def _rows(schema: Schema, plan: Plan) -> Iterator[Row]:
     source = transitions(schema, schema.capacity)
     stored = columns(source, plan.device)
-    record = Once(partial(packed, source))
+    replay_columns = Once(partial(as_replay_stores, source))
     peers = {
         name: Once(partial(build, schema, source, 1 if name == "tianshou" else BLOCK))
         for name, build in replays.REPLAYS.items()
@@ -50,7 +51,7 @@ def _rows(schema: Schema, plan: Plan) -> Iterator[Row]:
     for n in _batches(schema, plan):
         for op in ("gather", "sample"):
             row = Row(schema.case, f"{op} {n}", plan, items=n)
-            _add_ours(row, schema, stored, record, n)
+            _add_ours(row, schema, stored, replay_columns, n)
             _add_plain(row, source, stored, n)
             if op == "sample" and plan.device == "cpu":
                 for name, peer in peers.items():
@@ -66,7 +67,7 @@ def _batches(schema: Schema, plan: Plan) -> tuple[int, ...]:
 
 
 def _add_ours(
-    row: Row, schema: Schema, stored: list[Tensor], record: Once[list[Tensor]], n: int
+    row: Row, schema: Schema, stored: list[Tensor], replay_columns: Once[list[Tensor]], n: int
 ) -> None:
     def fresh(columns: list[Tensor], index: Tensor, out: list[Tensor]) -> list[Tensor]:
         return ops.gather_rows(columns, index)
@@ -74,25 +75,26 @@ def _add_ours(
     def reused(columns: list[Tensor], index: Tensor, out: list[Tensor]) -> list[Tensor]:
         return ops.gather_rows(columns, index, out=out)
 
+    def direct(columns: list[Tensor], index: Tensor, out: list[Tensor]) -> list[Tensor]:
+        library.gather_rows(columns, index, out)
+        return out
+
     layouts: list[tuple[str, Callable[[], list[Tensor]], Gather]] = [
         ("ours", lambda: stored, fresh),
         ("ours out=", lambda: stored, reused),
     ]
-    if row.plan.device == "cpu" and schema.name != "Atari":
-        # Frames fill lines by themselves.
-        layouts.append(("ours packed out=", record, reused))
+    if row.plan.device == "cpu":
+        layouts.append(("ours as in Replay", replay_columns, direct))
     for name, layout, gather in layouts:
         calls = partial(_calls, row, layout, gather, n)
         row.add(name, calls, Kind.OURS, demands=_demands(row, schema, name, 1))
-        if row.plan.device == "cpu" and gather is reused:
+        if gather is direct:
             demands = _demands(row, schema, name, 2)
             row.add(f"{name} 2 threads", calls, Kind.OURS, threads=2, demands=demands)
 
 
 def _demands(row: Row, schema: Schema, name: str, threads: int) -> tuple[Demand, ...]:
-    """Of the layout that suits the rows: a record where a row is a line, else columns."""
-    judged = "ours packed out=" if schema.name == "CartPole" else "ours out="
-    if row.plan.device != "cpu" or name != judged:
+    if name != "ours as in Replay":
         return ()
     ratio = {
         ("CartPole", "sample 256", 1): 3,

@@ -14,14 +14,15 @@ from benchmarks.harness import Calls, Demand, Kind, Plan, Row
 from benchmarks.transitions import (
     Schema,
     Transitions,
+    as_replay_stores,
     columns,
     cut,
-    packed,
     prove_rows,
     schemas,
     transitions,
 )
 from machin_fast import ops
+from machin_fast._extension import library
 
 # write(columns, rows, start)
 Write = Callable[[list[Tensor], list[Tensor], int], object]
@@ -42,12 +43,11 @@ def _row(schema: Schema, block: int, plan: Plan) -> Row:
     row = Row(schema.case, f"add {block}", plan, items=block)
     demands = _demands(schema, block) if plan.device == "cpu" else ()
     calls = partial(_calls, columns(source, plan.device), new, block)
-    row.add("ours", partial(calls, ops.write_rows_), Kind.OURS, demands=demands)
+    row.add("ours", partial(calls, ops.write_rows_), Kind.OURS)
     row.add("torch-slice", partial(calls, _torch_slice), Kind.PLAIN)
     if plan.device == "cpu":
-        if schema.name != "Atari":
-            build = partial(_calls, packed(source), new, block, ops.write_rows_)
-            row.add("ours packed", build, Kind.OURS)
+        build = partial(_calls, as_replay_stores(source), new, block, library.write_rows)
+        row.add("ours as in Replay", build, Kind.OURS, demands=demands)
         for name, peer in replays.REPLAYS.items():
             row.add(name, partial(_peer, peer, schema, source, new, block))
     return row

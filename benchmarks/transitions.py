@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import Plan
+from machin_fast.data.columns import new_columns
 
 # state, action, reward, next_state, terminated; the reward is the number of the row, so that a
 # row can be told wherever it turns up.
@@ -93,19 +94,10 @@ def columns(source: Transitions, device: str) -> list[torch.Tensor]:
     return [torch.from_numpy(array).to(device) for array in source.values()]
 
 
-def packed(source: Transitions) -> list[torch.Tensor]:
-    """The same columns as views of one record a transition, in whole lines of 64 bytes."""
-    arrays = [array.reshape(len(array), -1) for array in source.values()]
-    sizes = [array.shape[1] * array.itemsize for array in arrays]
-    stride = -(-sum(sizes) // 64) * 64
-    record = torch.empty(len(arrays[0]), stride, dtype=torch.uint8)
-    views: dict[int, torch.Tensor] = {}
-    offset = 0
-    # Wide types first: then each field is aligned without padding.
-    for i in sorted(range(len(arrays)), key=lambda i: -arrays[i].itemsize):
-        dtype = torch.from_numpy(arrays[i][:0]).dtype
-        view = record[:, offset : offset + sizes[i]].view(dtype)
-        view.copy_(torch.from_numpy(arrays[i]))
-        views[i] = view if list(source.values())[i].ndim > 1 else view[:, 0]
-        offset += sizes[i]
-    return [views[i] for i in range(len(arrays))]
+def as_replay_stores(source: Transitions) -> list[torch.Tensor]:
+    """The same columns in the memory that ``Replay`` allocates: small ones share a record."""
+    rows = {name: torch.from_numpy(array) for name, array in source.items()}
+    stored = new_columns(rows, len(source["reward"]), torch.device("cpu"))
+    for name, column in stored.items():
+        column.copy_(rows[name])
+    return list(stored.values())

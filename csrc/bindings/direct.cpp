@@ -1,10 +1,13 @@
 #include "bindings/direct.h"
 
 #include <stdexcept>
+#include <vector>
 
 #include "bindings/dlpack.h"
 #include "core/check.h"
+#include "ops/gather_rows.h"
 #include "ops/sum_tree.h"
+#include "ops/write_rows.h"
 
 namespace machin_fast {
 namespace {
@@ -55,6 +58,22 @@ Array view(const char* op, const char* argument, PyObject* x) {
   MF_CHECK(array.device == DeviceType::kCpu, op, ": ", argument, " must be on the CPU, got ",
            device_text(array));
   return array;
+}
+
+std::vector<Array> views(const char* op, const char* argument, PyObject* sequence) {
+  const bool tuple = PyTuple_Check(sequence);
+  if (!tuple && !PyList_Check(sequence)) {
+    PyErr_Format(PyExc_TypeError, "%s: %s must be a tuple or list of tensors", op, argument);
+    throw PythonError();
+  }
+  const Py_ssize_t count = tuple ? PyTuple_Size(sequence) : PyList_Size(sequence);
+  std::vector<Array> arrays;
+  arrays.reserve(size_t(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* item = tuple ? PyTuple_GetItem(sequence, i) : PyList_GetItem(sequence, i);
+    arrays.push_back(view(op, argument, item));
+  }
+  return arrays;
 }
 
 int64_t integer(PyObject* x) {
@@ -188,6 +207,31 @@ PyObject* direct_sum_tree_summary(PyObject*, PyObject* const* args, Py_ssize_t c
     const SumTreeSummary summary =
         sum_tree_summary_cpu(view(op, "nodes", args[0]), integer(args[1]));
     return Py_BuildValue("dd", summary.total, summary.minimum);
+  });
+}
+
+PyObject* direct_gather_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  constexpr const char* op = "gather_rows";
+  return guarded([&] {
+    check_count(op, count, 3);
+    const std::vector<Array> columns = views(op, "columns", args[0]);
+    const Array index = view(op, "index", args[1]);
+    const std::vector<Array> out = views(op, "out", args[2]);
+    without_gil(index.numel, [&] { gather_rows_cpu(columns, index, true, out); });
+    return none();
+  });
+}
+
+PyObject* direct_write_rows(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  constexpr const char* op = "write_rows_";
+  return guarded([&] {
+    check_count(op, count, 3);
+    const std::vector<Array> columns = views(op, "columns", args[0]);
+    const std::vector<Array> rows = views(op, "rows", args[1]);
+    const int64_t start = integer(args[2]);
+    const int64_t work = rows.empty() || rows[0].dim == 0 ? 0 : rows[0].shape[0];
+    without_gil(work, [&] { write_rows_cpu(columns, rows, start); });
+    return none();
   });
 }
 

@@ -19,4 +19,9 @@ PyObject* direct_seed_of_call(PyObject*, PyObject* const* args, Py_ssize_t count
 // sum_tree_summary(nodes, capacity) -> (total, minimum)
 PyObject* direct_sum_tree_summary(PyObject*, PyObject* const* args, Py_ssize_t count);
 
+// gather_rows(columns, index, out); columns and out are tuples or lists of tensors.
+PyObject* direct_gather_rows(PyObject*, PyObject* const* args, Py_ssize_t count);
+// write_rows(columns, rows, start)
+PyObject* direct_write_rows(PyObject*, PyObject* const* args, Py_ssize_t count);
+
 }  // namespace machin_fast

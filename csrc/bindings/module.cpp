@@ -30,6 +30,8 @@ PyMethodDef direct(const char* name, FastCall function) {
 PyMethodDef methods[] = {
     {"facts", facts, METH_NOARGS, "How this library was built and what it uses."},
     {"connect", machin_fast::connect, METH_O, "connect(torch.Tensor): are direct calls possible?"},
+    direct("gather_rows", machin_fast::direct_gather_rows),
+    direct("write_rows", machin_fast::direct_write_rows),
     direct("sum_tree_update", machin_fast::direct_sum_tree_update),
     direct("sum_tree_sample", machin_fast::direct_sum_tree_sample),
     direct("seed_of_call", machin_fast::direct_seed_of_call),

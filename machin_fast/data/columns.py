@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,9 @@ def new_columns(
         return {
             name: fields[name]
             if name in fields
-            else torch.empty((capacity, *rows.shape[1:]), dtype=rows.dtype, device=device)
+            else _empty(capacity, _row_bytes(rows), device)
+            .view(rows.dtype)
+            .view(capacity, *rows.shape[1:])
             for name, rows in like.items()
         }
 
@@ -50,7 +53,7 @@ def _new_record(
     alignment = max((rows.itemsize for rows in like.values()), default=1)
     record_bytes = sum(map(_row_bytes, like.values()))
     record_bytes += -record_bytes % alignment
-    record = torch.empty(capacity, record_bytes, dtype=torch.uint8, device=device)
+    record = _empty(capacity, record_bytes, device)
     fields = {}
     begin = 0
     for name, rows in like.items():
@@ -60,6 +63,14 @@ def _new_record(
         fields[name] = words.view(rows.dtype).view(capacity, *rows.shape[1:])
         begin = end
     return fields
+
+
+def _empty(rows: int, row_bytes: int, device: torch.device) -> Tensor:
+    """Bytes, ``[rows, row_bytes]``. On the CPU numpy allocates them, as it asks for huge pages,
+    which spare a random access its page walk."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty((rows, row_bytes), np.uint8))
+    return torch.empty(rows, row_bytes, dtype=torch.uint8, device=device)
 
 
 def _row_bytes(rows: Tensor) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from machin_fast import ops
+from machin_fast._extension import direct_calls, library
 from machin_fast.data.columns import new_columns
 from machin_fast.data.sum_tree import SumTree
 from machin_fast.functional import importance_weight
@@ -56,6 +57,7 @@ class _BatchMemory:
     mass: Tensor
     probability: Tensor
     columns: dict[str, Tensor]
+    column_list: list[Tensor]
 
 
 class Replay:
@@ -119,6 +121,8 @@ class Replay:
         """Largest priority ever set, before ``alpha``; new rows enter with it."""
         self._appended = 0
         self._columns: dict[str, Tensor] = {}
+        self._column_list: list[Tensor] = []
+        self._direct = direct_calls and self.device.type == "cpu"
         self._batches = batches
         self._batch_rows = 0
         self._memories: Iterator[_BatchMemory] = iter(())
@@ -159,13 +163,14 @@ class Replay:
         n = _common_length(rows)
         if not self._columns:
             self._columns = new_columns(rows, self.capacity, self.device)
+            self._column_list = list(self._columns.values())
         kept = min(n, self.capacity)
         first = (self._appended + n - kept) % self.capacity
-        ops.write_rows_(
-            list(self._columns.values()),
-            [rows[name][n - kept :] for name in self._columns],
-            first,
-        )
+        newest = [rows[name] if kept == n else rows[name][n - kept :] for name in self._columns]
+        if self._direct:
+            library.write_rows(self._column_list, newest, first)
+        else:
+            ops.write_rows_(self._column_list, newest, first)
         self._appended += n
         if self._tree is not None:
             slot = torch.arange(first, first + kept, device=self.device).remainder_(self.capacity)
@@ -193,12 +198,11 @@ class Replay:
             raise ValueError("Replay.sample: the memory must hold at least 1 row, got 0")
         memory = self._next_memory(n)
         weight = self._draw(memory)
-        ops.gather_rows(
-            list(self._columns.values()),
-            memory.slot,
-            out=list(memory.columns.values()),
-            check=False,  # our own slots; on CUDA checking would wait for the device
-        )
+        if self._direct:
+            library.gather_rows(self._column_list, memory.slot, memory.column_list)
+        else:
+            # Our own slots need no check, which on CUDA would wait for the device.
+            ops.gather_rows(self._column_list, memory.slot, out=memory.column_list, check=False)
         return Batch(memory.columns, self._row_number(memory.slot), weight)
 
     @torch.no_grad()
@@ -269,7 +273,7 @@ class Replay:
                 ) from error
         if not values.dim():
             raise ValueError(f"Replay.append: {name} must be [n, ...], got a single value")
-        return values.to(self.device)
+        return values.to(self.device).contiguous()
 
     def _to_priorities(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.as_tensor(index, device=self.device)
@@ -301,6 +305,8 @@ class Replay:
         return importance_weight(memory.mass, len(self), self.beta, least)
 
     def _row_number(self, slot: Tensor) -> Tensor:
+        if self._oldest == 0:
+            return slot.clone()
         return (slot - self._oldest).remainder_(self.capacity).add_(self._oldest)
 
     def _next_memory(self, n: int) -> _BatchMemory:
@@ -312,14 +318,15 @@ class Replay:
         return next(self._memories)
 
     def _new_memory(self, n: int) -> _BatchMemory:
+        columns = {
+            name: column.new_empty((n, *column.shape[1:])) for name, column in self._columns.items()
+        }
         return _BatchMemory(
             slot=torch.empty(n, dtype=torch.int64, device=self.device),
             mass=torch.empty(n, dtype=torch.float32, device=self.device),
             probability=torch.empty(n, dtype=torch.float32, device=self.device),
-            columns={
-                name: column.new_empty((n, *column.shape[1:]))
-                for name, column in self._columns.items()
-            },
+            columns=columns,
+            column_list=list(columns.values()),
         )
 
 
