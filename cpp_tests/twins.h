@@ -17,20 +17,3 @@ inline std::vector<Isa> isas() {
 }
 
 }  // namespace machin_fast
-
-// MF_CALL_ISA for a set that the test names.
-#ifdef MF_ALL_ISAS
-#define MF_CALL_ON(isa, ...)                         \
-  [&] {                                              \
-    switch (isa) {                                   \
-      case ::machin_fast::Isa::kAvx512:              \
-        return ::machin_fast::avx512::__VA_ARGS__;   \
-      case ::machin_fast::Isa::kAvx2:                \
-        return ::machin_fast::avx2::__VA_ARGS__;     \
-      default:                                       \
-        return ::machin_fast::baseline::__VA_ARGS__; \
-    }                                                \
-  }()
-#else
-#define MF_CALL_ON(isa, ...) ((void)(isa), ::machin_fast::baseline::__VA_ARGS__)
-#endif

@@ -17,6 +17,8 @@ const char* isa_name(Isa isa);
 
 }  // namespace machin_fast
 
+// MF_PER_ISA declares a function for each set, MF_CALL_ON calls the one of `isa`, MF_CALL_ISA that
+// of the set in use.
 #ifdef MF_ALL_ISAS  // set by CMake on x86-64
 #define MF_PER_ISA(...) \
   namespace baseline {  \
@@ -28,9 +30,9 @@ const char* isa_name(Isa isa);
   namespace avx512 {    \
   __VA_ARGS__;          \
   }
-#define MF_CALL_ISA(...)                             \
+#define MF_CALL_ON(isa, ...)                         \
   [&] {                                              \
-    switch (::machin_fast::cpu_isa()) {              \
+    switch (isa) {                                   \
       case ::machin_fast::Isa::kAvx512:              \
         return ::machin_fast::avx512::__VA_ARGS__;   \
       case ::machin_fast::Isa::kAvx2:                \
@@ -44,8 +46,9 @@ const char* isa_name(Isa isa);
   namespace baseline {  \
   __VA_ARGS__;          \
   }
-#define MF_CALL_ISA(...) ::machin_fast::baseline::__VA_ARGS__
+#define MF_CALL_ON(isa, ...) ((void)(isa), ::machin_fast::baseline::__VA_ARGS__)
 #endif
+#define MF_CALL_ISA(...) MF_CALL_ON(::machin_fast::cpu_isa(), __VA_ARGS__)
 #ifndef MF_ISA
 #define MF_ISA baseline
 #endif

@@ -7,7 +7,7 @@
 //     static constexpr bool kForward = false;      // true: x_t depends on x_{t-1} instead
 //     static constexpr bool kConstantDecay = true; // a_t is decay() wherever it is not 0
 //     N decay() const;
-//     template <typename T> struct Terms { Affine<T> map; ... };
+//     template <typename T> struct Terms { Affine<T> map; Mask<T> cut; ... };  // cut: a_t is 0
 //     template <typename T> MF_HD Terms<T> load(int64_t i, Mask<T> last) const;
 //     template <typename T> MF_HD void store(int64_t i, const Terms<T>&, T x, T neighbour) const;
 //   };

@@ -26,6 +26,7 @@ struct DiscountedReturn {
   template <typename T>
   struct Terms {
     Affine<T> map;
+    Mask<T> cut;
   };
 
   template <typename T>
@@ -37,7 +38,7 @@ struct DiscountedReturn {
       const T next = gamma * machin_fast::load<T>(next_value, i);
       b = b + select<T>(cut, select<T>(end, T{}, next), T{});
     }
-    return {{b, select<T>(cut, T{}, splat<T>(gamma))}};
+    return {{b, select<T>(cut, T{}, splat<T>(gamma))}, cut};
   }
 
   template <typename T>

@@ -28,6 +28,7 @@ struct Gae {
   template <typename T>
   struct Terms {
     Affine<T> map;
+    Mask<T> cut;
     T value;
   };
 
@@ -38,7 +39,7 @@ struct Gae {
     const T v = machin_fast::load<T>(value, i);
     const T next = gamma * machin_fast::load<T>(next_value, i);
     const T delta = machin_fast::load<T>(reward, i) + select<T>(end, T{}, next) - v;
-    return {{delta, select<T>(cut, T{}, splat<T>(gamma * lambda))}, v};
+    return {{delta, select<T>(cut, T{}, splat<T>(gamma * lambda))}, cut, v};
   }
 
   template <typename T>

@@ -79,10 +79,6 @@ void gather_rows_cpu(Arrays columns, const Array& index, bool check, Arrays out)
 
 namespace {
 
-int64_t read_one(const Tensor& x, int64_t at) {
-  return *view(read_back(x, at, 1)).as<const int64_t>();
-}
-
 void gather_rows_cuda(Arrays columns, const Tensor& index, bool check, Arrays out) {
   const Array at = view(index);
   const GatherRequest request(columns, at, out);
@@ -94,8 +90,8 @@ void gather_rows_cuda(Arrays columns, const Tensor& index, bool check, Arrays ou
     on_cuda(kOp, at, [&](CudaStream stream) {
       launch_find_bad_index(args, view(first_bad).as<int64_t>(), stream);
     });
-    const int64_t bad = read_one(first_bad, 0);
-    if (bad < args.n) refuse_index(args, read_one(index, bad), bad);
+    const int64_t bad = read_one<int64_t>(first_bad, 0);
+    if (bad < args.n) refuse_index(args, read_one<int64_t>(index, bad), bad);
   }
   on_cuda(kOp, at, [&](CudaStream stream) { launch_gather_rows(args, stream); });
 }

@@ -26,6 +26,7 @@ struct LambdaReturn {
   template <typename T>
   struct Terms {
     Affine<T> map;
+    Mask<T> cut;
   };
 
   template <typename T>
@@ -35,7 +36,8 @@ struct LambdaReturn {
     const T next = gamma * machin_fast::load<T>(next_value, i);
     const T share = select<T>(cut, next, (1 - lambda) * next);
     return {{machin_fast::load<T>(reward, i) + select<T>(end, T{}, share),
-             select<T>(cut, T{}, splat<T>(gamma * lambda))}};
+             select<T>(cut, T{}, splat<T>(gamma * lambda))},
+            cut};
   }
 
   template <typename T>

@@ -130,12 +130,6 @@ SumTreeSummary sum_tree_summary_cpu(const Array& nodes, int64_t capacity) {
 
 namespace {
 
-// One number of the device, on the host: only here do calls on CUDA wait.
-template <typename T>
-T read_one(const Tensor& x, int64_t at) {
-  return *view(read_back(x, at, 1)).as<const T>();
-}
-
 void sum_tree_update_(Tensor nodes, const Tensor& index, const Tensor& weight, int64_t capacity,
                       bool check) {
   constexpr const char* op = "sum_tree_update_";

@@ -36,6 +36,10 @@ inline Tensor empty_like(const Array& like, DType dtype) {
 
 // Entries [first, first + count) of a vector, on the CPU. Waits for the device.
 Tensor read_back(Tensor x, int64_t first, int64_t count);
+template <typename T>
+T read_one(const Tensor& x, int64_t at) {
+  return *view(read_back(x, at, 1)).as<const T>();
+}
 
 // Calls body.operator()<float>() or <double>(). The dtype was checked before.
 template <typename Body>
