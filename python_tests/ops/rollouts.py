@@ -258,8 +258,8 @@ class EstimatorTests:
             assert torch.equal(x[:, 0], y) and torch.equal(y, z)
 
     def test_threads_change_no_more_than_rounding(self) -> None:
-        rows = 200_000  # more than one thread takes
-        columns = rollout(500, 401, dtype=torch.float32)
+        rows = 2**19 + 100_000  # more than one thread takes: kRowsPerThread of csrc/ops/rollout.h
+        columns = rollout(1000, rows // 1000, dtype=torch.float32)
         flat = rollout(rows, dtype=torch.float32, bounds=awkward_bounds(rows))
         results = []
         for count in (1, 3):
