@@ -470,8 +470,8 @@ def test_tracked_files_name_no_private_place() -> None:
 
 def test_a_private_place_is_found() -> None:
     for bad in (
-        "cd /work/main",
-        '"/root/.cache"',
+        "cd /" + "work/main",
+        "/" + "root/.cache",
         "--extra-index-url",
         "https://a-mirror.b/simple",
     ):

@@ -54,15 +54,16 @@ MF_HD void store_last_rows(int64_t* last_row, T steps, int64_t i, int64_t envs) 
 // Walks back from the far end, so that what lies behind a cut is dropped, not subtracted.
 template <typename T, typename N>
 MF_HD void nstep_window(const NstepArgs<N>& args, int64_t i, int64_t envs, int64_t count) {
-  T sum{}, discount = splat<T>(1), steps = splat<T>(N(count - 1));
-  for (int64_t k = count - 1; k >= 0; --k) {
+  const T gamma = splat<T>(args.gamma);
+  T sum{}, discount = splat<T>(1), at = splat<T>(N(count - 1)), steps = at;
+  for (int64_t k = count - 1; k >= 0; --k, at = at - N(1)) {
     const int64_t row = i + k * envs;
     const Mask<T> end = load_flag<T>(args.terminated, row);
     const Mask<T> cut = end | load_flag<T>(args.truncated, row);
-    sum = load<T>(args.reward, row) + select<T>(cut, T{}, args.gamma * sum);
-    discount = select<T>(cut, splat<T>(args.gamma), args.gamma * discount);
-    discount = select<T>(end, T{}, discount);
-    steps = select<T>(cut, splat<T>(N(k)), steps);
+    const T r = load<T>(args.reward, row);
+    sum = select<T>(cut, r, r + gamma * sum);
+    discount = select<T>(cut, select<T>(end, T{}, gamma), gamma * discount);
+    steps = select<T>(cut, at, steps);
   }
   store<T>(args.reward_sum, i, sum);
   store<T>(args.discount, i, discount);
