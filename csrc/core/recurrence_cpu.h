@@ -45,7 +45,7 @@ MF_HD Affine<T> scan_lanes(Affine<T> f) {
 }
 
 // The powers of a decay that an episode without a border inside a pack needs: there every step's
-// coefficient is the decay, which leaves a quarter of the work of composing maps.
+// coefficient is the decay, which leaves a scan of b alone.
 template <typename T>
 struct Powers {
   T of_shift[6];  // decay^1, decay^2, decay^4, ...

@@ -25,7 +25,7 @@ Array view(const Tensor& x);
 
 // x itself if it is contiguous, else a copy that is.
 inline Tensor dense(const Tensor& x) {
-  return x.is_contiguous() ? x : torch::stable::contiguous(x);  // skips a dispatch of 1 us
+  return x.is_contiguous() ? x : torch::stable::contiguous(x);  // skips a dispatch
 }
 
 // Uninitialised and contiguous, on the device of `like`.

@@ -12,7 +12,7 @@ from machin_fast._extension import direct_calls, library
 class SumTree:
     """Weights of ``capacity`` leaves, drawn from in proportion and changed in O(log N).
 
-    Calls on CPU tensors go past torch's dispatcher, about ten times cheaper for small batches. The
+    Calls on CPU tensors go past torch's dispatcher, several times cheaper for small batches. The
     ``nodes`` tensor is the whole state but for the random numbers, which ``seed`` and ``calls``
     give: with the same three, sampling continues bit for bit.
 

@@ -42,7 +42,7 @@ def register_gradient(
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
     """Whether autograd records. If not, a differentiable op is called by its ``out`` form, which
-    spares autograd's Python layer, ten times the price of the call itself."""
+    spares autograd's Python layer (5.4 us a small call instead of 8.3)."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 

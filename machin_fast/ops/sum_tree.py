@@ -45,7 +45,7 @@ def sum_tree_new(
         dtype: float32 or float64, of the weights and sums. Draws are computed in float64 anyway.
         device: Where the tree lives.
         minimum: Keep the least positive weight, too (``sum_tree_minimum``); costs 1/15 more
-            memory and about a quarter more time per update.
+            memory and up to half more time per update.
 
     Returns:
         ``[nodes]``, zeros.
