@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from machin_fast import ops
+
 Column: TypeAlias = "Tensor | list[Any]"
 Memory: TypeAlias = Literal["plain", "pinned", "shared"]
 
@@ -23,8 +25,10 @@ _SMALL_ROW = 256
 _MOST_WASTE = 0.05
 
 
-def as_columns(op: str, values: Mapping[str, Any], device: torch.device) -> dict[str, Column]:
-    """Rows as columns on one device: tensors as they are, arrays and numbers as tensors.
+def as_columns(
+    op: str, values: Mapping[str, Any], device: torch.device | None
+) -> dict[str, Column]:
+    """Rows as columns: tensors as they are, arrays and numbers as tensors.
 
     Nested mappings become one column each, ``{"state": {"goal": x}}`` is ``state/goal``. A list
     (or an array) that cannot be a tensor, as its rows are no numbers or differ in shape, stays a
@@ -33,7 +37,7 @@ def as_columns(op: str, values: Mapping[str, Any], device: torch.device) -> dict
     Args:
         op: Who asks, for errors.
         values: For each name ``[n, ...]``, or a mapping of such.
-        device: Where tensors shall be.
+        device: Where tensors shall be. None: where they are.
 
     Returns:
         For each name the column.
@@ -56,7 +60,7 @@ def as_columns(op: str, values: Mapping[str, Any], device: torch.device) -> dict
     return columns
 
 
-def _as_column(op: str, name: str, value: Any, device: torch.device) -> Column:
+def _as_column(op: str, name: str, value: Any, device: torch.device | None) -> Column:
     if not isinstance(value, Tensor):
         if isinstance(value, np.ndarray) and value.dtype == object:
             value = list(value)
@@ -71,7 +75,8 @@ def _as_column(op: str, name: str, value: Any, device: torch.device) -> Column:
             ) from error
     if not value.dim():
         raise ValueError(f"{op}: {name} must be [n, ...], got a single value")
-    return value.detach().to(device)
+    value = value.detach()
+    return value if device is None else value.to(device)
 
 
 def _as_tensor(value: Any) -> Tensor:
@@ -124,6 +129,34 @@ def check_same_columns(
                 f"{op}: {name} must have rows of shape {list(column.shape[1:])}, "
                 f"got {list(new.shape[1:])}"
             )
+
+
+def take_rows(columns: Mapping[str, Column], index: Tensor) -> dict[str, Column]:
+    """Fetches rows of all columns.
+
+    Args:
+        columns: On one device.
+        index: ``[n]``, int64, of rows.
+
+    Returns:
+        For each name ``[n, ...]``, or a list of n objects, in memory of their own.
+
+    Raises:
+        RuntimeError: An index is out of range.
+    """
+    tensors = {name: x for name, x in columns.items() if isinstance(x, Tensor)}
+    found: dict[str, Column] = {}
+    if tensors:
+        device = next(iter(tensors.values())).device
+        found.update(
+            zip(tensors, ops.gather_rows(list(tensors.values()), index.to(device)), strict=True)
+        )
+    if len(tensors) < len(columns):
+        places = index.tolist()
+        for name, column in columns.items():
+            if isinstance(column, list):
+                found[name] = [column[place] for place in places]
+    return {name: found[name] for name in columns}
 
 
 def row_bytes(columns: Iterable[Column]) -> int:
