@@ -8,9 +8,6 @@
 
 namespace machin_fast {
 
-// connect(torch.Tensor) -> bool: whether this torch hands out DLPack's C functions.
-PyObject* connect(PyObject* module, PyObject* tensor_type);
-
 // sum_tree_update(nodes, index, weight, capacity); index and weight may be one int and one float.
 PyObject* direct_sum_tree_update(PyObject*, PyObject* const* args, Py_ssize_t count);
 // sum_tree_sample(nodes, seed, call, capacity, stratified, index, weight, probability)
@@ -20,7 +17,7 @@ PyObject* direct_seed_of_call(PyObject*, PyObject* const* args, Py_ssize_t count
 // sum_tree_summary(nodes, capacity) -> (total, minimum)
 PyObject* direct_sum_tree_summary(PyObject*, PyObject* const* args, Py_ssize_t count);
 
-// gather_rows(columns, index, out); columns and out are tuples or lists of tensors.
+// gather_rows(columns, index, out); columns and out are tuples, lists or `views` of tensors.
 PyObject* direct_gather_rows(PyObject*, PyObject* const* args, Py_ssize_t count);
 // write_rows(columns, rows, start)
 PyObject* direct_write_rows(PyObject*, PyObject* const* args, Py_ssize_t count);

@@ -9,7 +9,7 @@ namespace machin_fast::dlpack {
 
 inline constexpr uint32_t kMajorVersion = 1;
 inline constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;
-inline constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kBool = 6;
+inline constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kComplex = 5, kBool = 6;
 
 struct Tensor {
   void* data;

@@ -1,7 +1,9 @@
 // The Python module behind machin_fast._extension. Importing it registers the torch ops; what it
 // offers itself are facts about the build and the direct calls (direct.h). Python's limited API
 // only, so that one binary serves every Python from 3.10 on.
+#include "bindings/arguments.h"
 #include "bindings/direct.h"
+#include "bindings/replay.h"
 #include "core/isa.h"
 
 namespace {
@@ -30,12 +32,16 @@ PyMethodDef direct(const char* name, FastCall function) {
 PyMethodDef methods[] = {
     {"facts", facts, METH_NOARGS, "How this library was built and what it uses."},
     {"connect", machin_fast::connect, METH_O, "connect(torch.Tensor): are direct calls possible?"},
+    {"views", machin_fast::views, METH_O, "views(tensors): a capsule that stands for them."},
     direct("gather_rows", machin_fast::direct_gather_rows),
     direct("write_rows", machin_fast::direct_write_rows),
     direct("sum_tree_update", machin_fast::direct_sum_tree_update),
     direct("sum_tree_sample", machin_fast::direct_sum_tree_sample),
     direct("seed_of_call", machin_fast::direct_seed_of_call),
     direct("sum_tree_summary", machin_fast::direct_sum_tree_summary),
+    direct("replay_append", machin_fast::replay_append),
+    direct("replay_sample", machin_fast::replay_sample),
+    direct("replay_update", machin_fast::replay_update),
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -4,7 +4,7 @@ namespace machin_fast {
 
 RolloutArguments::RolloutArguments(const char* op, const char* name, const Tensor& first,
                                    const std::optional<Tensor>& bounds)
-    : op_(op), first_(keep(first)) {
+    : op_(op), first_(keep(name, first)) {
   MF_CHECK(first_.dim == 1 || first_.dim == 2, op, ": ", name,
            " must be [steps, envs], or flat [N], got shape ", shape_text(first_));
   check_floating(op, name, first_);
@@ -19,7 +19,7 @@ RolloutArguments::RolloutArguments(const char* op, const char* name, const Tenso
   layout_.bounds = whole_;
   if (!bounds) return;
 
-  const Array b = keep(*bounds);
+  const Array b = keep("bounds", *bounds);
   check_dtype(op, "bounds", b, DType::kInt64);
   check_dim(op, "bounds", b, 1, "[segments + 1]");
   MF_CHECK(b.device == DeviceType::kCpu, op, ": bounds must be on the CPU, got ", device_text(b));
@@ -37,20 +37,29 @@ RolloutArguments::RolloutArguments(const char* op, const char* name, const Tenso
   layout_.segments = b.numel - 1;
 }
 
-Array RolloutArguments::keep(const Tensor& x) {
-  if (x.is_contiguous()) return view(x);
-  copies_.push_back(torch::stable::contiguous(x));
-  return view(copies_.back());
+Array RolloutArguments::keep(const char* name, const Tensor& x) {
+  if (!x.is_contiguous()) {
+    copies_.push_back(torch::stable::contiguous(x));
+    return view(copies_.back());
+  }
+  const Array array = view(x);
+  note(name, array);
+  return array;
 }
 
 Array RolloutArguments::take(const char* name, const Tensor& x, DType dtype) {
   check_like(op_, name, view(x), first_, dtype);
-  return keep(x);
+  return keep(name, x);
 }
 
-Array RolloutArguments::output(const char* name, const Tensor& x, DType dtype) const {
+Array RolloutArguments::output(const char* name, const Tensor& x, DType dtype) {
   const Array out = view(x);
   check_out(op_, name, out, first_, dtype);
+  for (int i = 0; i < count_; ++i) {
+    MF_CHECK(!overlap(span_of(out), memory_[i].span), op_, ": ", name,
+             " must not share memory with ", memory_[i].argument);
+  }
+  note(name, out);
   return out;
 }
 

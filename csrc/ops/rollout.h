@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/linear_recurrence.h"
+#include "core/span.h"
 #include "ops/tensor.h"
 
 namespace machin_fast {
@@ -21,18 +22,29 @@ class RolloutArguments {
   const Array& first() const { return first_; }
   Array number(const char* name, const Tensor& x) { return take(name, x, first_.dtype); }
   Array flag(const char* name, const Tensor& x) { return take(name, x, DType::kBool); }
-  Array output(const char* name, const Tensor& x) const { return output(name, x, first_.dtype); }
-  Array output(const char* name, const Tensor& x, DType dtype) const;
+  // Taken after all inputs: an output shares memory with no other argument, as a recurrence may
+  // read what stands behind the row that it writes.
+  Array output(const char* name, const Tensor& x) { return output(name, x, first_.dtype); }
+  Array output(const char* name, const Tensor& x, DType dtype);
 
   const char* op() const { return op_; }
   const RolloutLayout& layout() const { return layout_; }
 
  private:
+  struct Memory {
+    const char* argument;
+    Span span;
+  };
+  static constexpr int kMostArguments = 16;
+
   Array take(const char* name, const Tensor& x, DType dtype);
-  Array keep(const Tensor& x);
+  Array keep(const char* name, const Tensor& x);
+  void note(const char* name, const Array& x) { memory_[count_++] = {name, span_of(x)}; }
 
   const char* op_;
   std::vector<Tensor> copies_;
+  Memory memory_[kMostArguments];
+  int count_ = 0;
   Array first_;
   int64_t whole_[2];
   RolloutLayout layout_;

@@ -77,9 +77,9 @@ void search_cpu(const SumTreeSearch<N>& search, int64_t n) {
 }
 
 void check_draws(const char* op, const Array& nodes, const Array& index, const Array& weight,
-                 const Array& probability) {
+                 const Array* probability) {
   check_batch(op, nodes, index, weight);
-  check_out(op, "probability", probability, index, nodes.dtype);
+  if (probability != nullptr) check_out(op, "probability", *probability, index, nodes.dtype);
 }
 
 }  // namespace
@@ -100,7 +100,7 @@ void sum_tree_update_cpu(const Array& nodes, const Array& index, const Array& we
 }
 
 void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bool stratified,
-                         const Array& index, const Array& weight, const Array& probability) {
+                         const Array& index, const Array& weight, const Array* probability) {
   constexpr const char* op = "sum_tree_sample";
   const SumTreeLayout layout = check_sum_tree(op, nodes, capacity);
   check_draws(op, nodes, index, weight, probability);
@@ -113,7 +113,7 @@ void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bo
                                 .total = checked_total(op, nodes.as<const N>()),
                                 .index = index.as<int64_t>(),
                                 .weight = weight.as<N>(),
-                                .probability = probability.as<N>()},
+                                .probability = probability ? probability->as<N>() : nullptr},
                index.numel);
   });
 }
@@ -126,6 +126,19 @@ SumTreeSummary sum_tree_summary_cpu(const Array& nodes, int64_t capacity) {
     summary = {block_sum(data), double(sum_tree_minimum(data, layout))};
   });
   return summary;
+}
+
+void check_weight(const char* op, const Array& nodes, const SumTreeLayout& layout, double weight) {
+  dispatch_floating(nodes.dtype, [&]<typename N>() {
+    if (!is_weight(N(weight), largest_weight<N>(layout))) refuse(op, layout, 0, N(weight), 0);
+  });
+}
+
+void sum_tree_fill_cpu(const Array& nodes, const SumTreeLayout& layout, int64_t first, int64_t n,
+                       double weight) {
+  dispatch_floating(nodes.dtype, [&]<typename N>() {
+    MF_CALL_ISA(sum_tree_fill(nodes.as<N>(), layout, first, n, N(weight)));
+  });
 }
 
 namespace {
@@ -199,10 +212,10 @@ void sum_tree_sample_out(const Tensor& nodes, const Tensor& seed, int64_t capaci
            device_text(s));
   const uint64_t seed_value = uint64_t(*s.as<const int64_t>());
   if (!tree.is_cuda()) {
-    return sum_tree_sample_cpu(tree, seed_value, capacity, stratified, i, w, p);
+    return sum_tree_sample_cpu(tree, seed_value, capacity, stratified, i, w, &p);
   }
   const SumTreeLayout layout = check_sum_tree(op, tree, capacity);
-  check_draws(op, tree, i, w, p);
+  check_draws(op, tree, i, w, &p);
   dispatch_floating(tree.dtype, [&]<typename N>() {
     on_cuda(op, tree, [&](CudaStream stream) {
       launch_sum_tree_search(SumTreeSearch<N>{.nodes = tree.as<const N>(),

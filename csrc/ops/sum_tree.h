@@ -20,19 +20,25 @@ struct SumTreeSearch {
   double total = 0;  // on CUDA the kernel takes it from the tree
   int64_t* index = nullptr;
   N* weight = nullptr;       // may be null
-  N* probability = nullptr;  // may be null
+  N* probability = nullptr;  // may be null, on CUDA only together with `weight`
 };
 
 // Checked work on CPU arrays: the torch ops and the direct calls (bindings/direct.cpp) share it.
 SumTreeLayout check_sum_tree(const char* op, const Array& nodes, int64_t capacity);
 void sum_tree_update_cpu(const Array& nodes, const Array& index, const Array& weight,
                          int64_t capacity);
+// `probability` may be null.
 void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bool stratified,
-                         const Array& index, const Array& weight, const Array& probability);
+                         const Array& index, const Array& weight, const Array* probability);
 struct SumTreeSummary {
   double total, minimum;
 };
 SumTreeSummary sum_tree_summary_cpu(const Array& nodes, int64_t capacity);
+// Whether a leaf may have this weight, once it is a number of the tree's dtype.
+void check_weight(const char* op, const Array& nodes, const SumTreeLayout& layout, double weight);
+// One weight for the leaves [first, first + n). All was checked.
+void sum_tree_fill_cpu(const Array& nodes, const SumTreeLayout& layout, int64_t first, int64_t n,
+                       double weight);
 
 // CPU. The first position whose index or weight is refused, or n.
 MF_PER_ISA(template <typename N>
@@ -42,6 +48,9 @@ MF_PER_ISA(template <typename N>
 MF_PER_ISA(template <typename N> void sum_tree_update(N* nodes, const SumTreeLayout& layout,
                                                       const int64_t* index, const N* weight,
                                                       int64_t n))
+// CPU. As an update of the leaves [first, first + n) to one weight.
+MF_PER_ISA(template <typename N> void sum_tree_fill(N* nodes, const SumTreeLayout& layout,
+                                                    int64_t first, int64_t n, N weight))
 // CPU. Recomputes everything above the leaves.
 MF_PER_ISA(template <typename N> void sum_tree_rebuild(N* nodes, const SumTreeLayout& layout))
 // CPU. Draws [begin, end). `starts` is what sum_tree_starts made of the same tree.
@@ -52,6 +61,18 @@ MF_PER_ISA(template <typename N> void sum_tree_search(const SumTreeSearch<N>& se
 // cheaper than summing blocks, and they are shared by all draws of a call.
 MF_PER_ISA(template <typename N>
            void sum_tree_starts(const SumTreeSearch<N>& search, int top_levels, double* starts))
+
+// CPU. The uniform counterpart: n of the rows [first, first + count) of a ring, whose row r is at
+// slot r % capacity. `count` is at most `capacity`.
+MF_PER_ISA(void uniform_rows(uint64_t seed, int64_t first, int64_t count, int64_t capacity,
+                             int64_t n, int64_t* row, int64_t* slot))
+// CPU. (priority + epsilon) ^ alpha in float64, with a relative error below 1e-12 where the result
+// is a normal number; exact for alpha 0 and 1.
+MF_PER_ISA(template <typename N> void priority_masses(const double* priority, int64_t n,
+                                                      double epsilon, double alpha, N* mass))
+// CPU. (least / mass) ^ beta, likewise.
+MF_PER_ISA(template <typename N> void importance_weights(const N* mass, int64_t n, double least,
+                                                         double beta, float* weight))
 
 // CUDA. All arrays are device memory. `status` gets the first position refused, or n; nothing is
 // written into the tree unless it is n.

@@ -1,5 +1,8 @@
 #include <cstring>
+#include <type_traits>
 
+#include "core/exp.h"
+#include "core/log.h"
 #include "ops/sum_tree.h"
 
 #if defined(__AVX2__)
@@ -10,7 +13,7 @@ namespace machin_fast::MF_ISA {
 namespace {
 
 // Descents that go down together. One alone waits for memory at every level.
-constexpr int kTogether = 16;
+constexpr int kTogether = 32;
 
 typedef double Double4 __attribute__((vector_size(32)));
 typedef int64_t Mask4 __attribute__((vector_size(32)));
@@ -20,6 +23,9 @@ MF_HD Double4 load4(const N* p) {
   typedef N Four __attribute__((vector_size(4 * sizeof(N))));
   Four x;
   std::memcpy(&x, p, sizeof x);
+#if defined(__AVX2__)
+  if constexpr (sizeof(N) == 4) return (Double4)_mm256_cvtps_pd((__m128)x);  // gcc 12: two halves
+#endif
   return __builtin_convertvector(x, Double4);
 }
 
@@ -53,28 +59,38 @@ MF_HD double sum_of_block(const N* p) {
   return twos[0] + twos[1];
 }
 
+// As block_minimum of core/sum_tree.h. The bits of weights ascend as they do, and those of 0 less
+// one are the largest of all.
 template <typename N>
 MF_HD N minimum_of_block(const N* p) {
-  typedef N Four __attribute__((vector_size(4 * sizeof(N))));
-  const Four none = Four{} + kInfinity<N>;
-  Four least = none;
+  using Bits = std::conditional_t<sizeof(N) == 4, uint32_t, uint64_t>;
+  typedef Bits Four __attribute__((vector_size(4 * sizeof(N))));
+  Four least = {};
+  least -= 1;
   for (int g = 0; g < kFanOut; g += 4) {
     Four x;
     std::memcpy(&x, p + g, sizeof x);
-    x = x > 0 ? x : none;
+    x -= 1;
     least = x < least ? x : least;
   }
-  const N left = least[0] < least[1] ? least[0] : least[1];
-  const N right = least[2] < least[3] ? least[2] : least[3];
-  const N smallest = left < right ? left : right;
-  return smallest < kInfinity<N> ? smallest : N(0);
+  const Four turned = __builtin_shufflevector(least, least, 2, 3, 0, 1);
+  least = turned < least ? turned : least;
+  const Bits bits = (least[0] < least[1] ? least[0] : least[1]) + 1;
+  N smallest;
+  std::memcpy(&smallest, &bits, sizeof smallest);
+  return smallest;
 }
 
 // (x0, x0+x1, (x0+x1)+x2, (x0+x1)+(x2+x3)).
 MF_HD Double4 running_sums(Double4 x) {
+#if defined(__AVX512VL__)
+  const Double4 pairs = x + (Double4)_mm256_maskz_movedup_pd(0xa, (__m256d)x);
+  return pairs + (Double4)_mm256_maskz_permutex_pd(0xc, (__m256d)pairs, 0x55);
+#else
   const Double4 zero{};
   const Double4 pairs = x + __builtin_shufflevector(x, zero, 4, 0, 4, 2);
   return pairs + __builtin_shufflevector(pairs, zero, 4, 4, 1, 1);
+#endif
 }
 
 // As find_of_four of core/sum_tree.h, of which it is the vectorised form.
@@ -84,17 +100,17 @@ MF_HD int child_of_four(Double4 x, double& r) {
   if (child == 4) [[unlikely]] {
     child = x[3] > 0 ? 3 : x[2] > 0 ? 2 : x[1] > 0 ? 1 : 0;
   }
+#if defined(__AVX512VL__)
+  const __m256d before = _mm256_maskz_permutex_pd(0xe, (__m256d)sums, 0x90);
+  const __m256d rest = _mm256_set1_pd(r) - before;
+  r = _mm256_cvtsd_f64(_mm256_permutexvar_pd(_mm256_set1_epi64x(child), rest));
+#else
   alignas(32) double before[8];
   before[3] = 0;
   std::memcpy(before + 4, &sums, sizeof sums);
   r -= before[3 + child];
+#endif
   return child;
-}
-
-template <typename N>
-MF_HD int child_of_block(const N* p, double& r) {
-  const int group = child_of_four(group_sums(p), r);
-  return 4 * group + child_of_four(load4(p + 4 * group), r);
 }
 
 // How many of 16 ascending starts are at most r.
@@ -111,52 +127,54 @@ MF_HD int starts_not_above(const double* p, double r) {
 #endif
 }
 
-// Draws or targets [first, first + kCount).
-template <int kCount, typename N>
+// Draws or targets [first, first + n), at most kTogether.
+template <typename N>
 MF_HD void descend(const SumTreeSearch<N>& search, const SumTreeDraws& draws, const double* starts,
-                   int top_levels, int64_t first) {
+                   int top_levels, int64_t first, int n) {
   const SumTreeLayout& layout = search.layout;
   const N* leaves = search.nodes + layout.leaves();
-  double r[kCount];
-  int64_t node[kCount] = {};
+  double r[kTogether];
+  int64_t node[kTogether] = {};
   if (search.target != nullptr) {
-    for (int k = 0; k < kCount; ++k) r[k] = below_total(search.target[first + k], search.total);
+    for (int k = 0; k < n; ++k) r[k] = below_total(search.target[first + k], search.total);
   } else {
-    for (int k = 0; k < kCount; ++k) r[k] = draws[first + k];
+    for (int k = 0; k < n; ++k) r[k] = draws[first + k];
   }
   for (int level = 0; level < top_levels; ++level) {
     const double* p = starts + layout.offset[level];
-    for (int k = 0; k < kCount; ++k) {
+    for (int k = 0; k < n; ++k) {
       const int child = starts_not_above(p + node[k] * kFanOut, r[k]) - 1;
       node[k] = node[k] * kFanOut + (child < 0 ? 0 : child);
     }
   }
   if (top_levels > 0 && top_levels < layout.levels) {
     const double* p = starts + layout.offset[top_levels - 1];
-    for (int k = 0; k < kCount; ++k) {
+    for (int k = 0; k < n; ++k) {
       r[k] -= p[node[k]];
       __builtin_prefetch(search.nodes + layout.offset[top_levels] + node[k] * kFanOut);
     }
   }
-  for (int level = top_levels; level < layout.leaf_level(); ++level) {
+  for (int level = top_levels; level < layout.levels; ++level) {
     const N* p = search.nodes + layout.offset[level];
+    // Two loops: the shorter the chain of a turn, the more turns the processor overlaps.
+    for (int k = 0; k < n; ++k) {
+      node[k] = node[k] * 4 + child_of_four(group_sums(p + node[k] * kFanOut), r[k]);
+    }
+    for (int k = 0; k < n; ++k) {
+      node[k] = node[k] * 4 + child_of_four(load4(p + node[k] * 4), r[k]);
+    }
+    if (level == layout.leaf_level()) break;
     const N* children = search.nodes + layout.offset[level + 1];
-    for (int k = 0; k < kCount; ++k) {
-      node[k] = node[k] * kFanOut + child_of_block(p + node[k] * kFanOut, r[k]);
-      __builtin_prefetch(children + node[k] * kFanOut);
-    }
+    for (int k = 0; k < n; ++k) __builtin_prefetch(children + node[k] * kFanOut);
   }
-  if (top_levels < layout.levels) {
-    for (int k = 0; k < kCount; ++k) {
-      node[k] = node[k] * kFanOut + child_of_block(leaves + node[k] * kFanOut, r[k]);
-    }
-  }
-  for (int k = 0; k < kCount; ++k) search.index[first + k] = node[k];
+  for (int k = 0; k < n; ++k) search.index[first + k] = node[k];
   if (search.weight == nullptr) return;
-  for (int k = 0; k < kCount; ++k) {
+  for (int k = 0; k < n; ++k) {
     const N weight = leaves[node[k]];
     search.weight[first + k] = weight;
-    search.probability[first + k] = N(double(weight) / search.total);
+    if (search.probability != nullptr) {
+      search.probability[first + k] = N(double(weight) / search.total);
+    }
   }
 }
 
@@ -188,6 +206,34 @@ void rebuild_from(N* nodes, const SumTreeLayout& layout, int first) {
   for (int level = first; level >= 0; --level) {
     const Level<N> inner(nodes, layout, level);
     for (int64_t node = 0; node < inner.blocks; ++node) inner.refresh(node);
+  }
+}
+
+// p[i]^y for p[i] >= 0 and a finite y. A product with the logarithm of 0 would make 0^0 a NaN, and
+// one with 1 would lose exactness. `p` is filled up to whole packs.
+MF_HD void powers(double* p, int64_t n, double y) {
+  using Pack = Vec<double>;
+  if (y == 1) return;
+  for (; n % kLanes<Pack> != 0; ++n) p[n] = 1;
+  if (y == 0) {
+    for (int64_t i = 0; i < n; ++i) p[i] = 1;
+    return;
+  }
+  // Two loops: the shorter the chain of a turn, the more turns the processor overlaps.
+  for (int64_t i = 0; i < n; i += kLanes<Pack>) store(p, i, log_lanes(load<Pack>(p, i)) * y);
+  for (int64_t i = 0; i < n; i += kLanes<Pack>) store(p, i, exp_lanes(load<Pack>(p, i)));
+}
+
+// out[i] = base(x[i])^y, in float64.
+template <typename X, typename Y, typename Base>
+MF_HD void powers_of(const X* x, int64_t n, double y, Y* out, const Base& base) {
+  constexpr int64_t kBlock = 64;
+  alignas(64) double p[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t count = n - begin < kBlock ? n - begin : kBlock;
+    for (int64_t i = 0; i < count; ++i) p[i] = base(double(x[begin + i]));
+    powers(p, count, y);
+    for (int64_t i = 0; i < count; ++i) out[begin + i] = Y(p[i]);
   }
 }
 
@@ -239,6 +285,21 @@ void sum_tree_update(N* nodes, const SumTreeLayout& layout, const int64_t* index
 }
 
 template <typename N>
+void sum_tree_fill(N* nodes, const SumTreeLayout& layout, int64_t first, int64_t n, N weight) {
+  if (n == 0) return;
+  N* leaves = nodes + layout.leaves();
+  weight += N(0);  // -0 becomes 0
+  for (int64_t i = first; i < first + n; ++i) leaves[i] = weight;
+  int64_t begin = first, last = first + n - 1;
+  for (int level = layout.leaf_level() - 1; level >= 0; --level) {
+    const Level<N> inner(nodes, layout, level);
+    begin /= kFanOut;
+    last /= kFanOut;
+    for (int64_t node = begin; node <= last; ++node) inner.refresh(node);
+  }
+}
+
+template <typename N>
 void sum_tree_rebuild(N* nodes, const SumTreeLayout& layout) {
   rebuild_from(nodes, layout, layout.leaf_level() - 1);
 }
@@ -277,20 +338,44 @@ void sum_tree_search(const SumTreeSearch<N>& search, const double* starts, int t
                      int64_t begin, int64_t end) {
   const SumTreeSearch<N> local = search;  // a local copy stays in registers whatever is written
   const SumTreeDraws draws(local.seed, local.draws, local.stratified, local.total);
-  int64_t i = begin;
-  for (; i + kTogether <= end; i += kTogether) {
-    descend<kTogether>(local, draws, starts, top_levels, i);
+  for (int64_t i = begin; i < end; i += kTogether) {
+    const int64_t left = end - i;
+    descend(local, draws, starts, top_levels, i, left < kTogether ? int(left) : kTogether);
   }
-  for (; i < end; ++i) descend<1>(local, draws, starts, top_levels, i);
 }
 
-#define MF_SUM_TREE(N)                                                                        \
-  template int64_t sum_tree_refused(const N*, const SumTreeLayout&, const int64_t*, const N*, \
-                                    int64_t);                                                 \
-  template void sum_tree_update(N*, const SumTreeLayout&, const int64_t*, const N*, int64_t); \
-  template void sum_tree_rebuild(N*, const SumTreeLayout&);                                   \
-  template void sum_tree_starts(const SumTreeSearch<N>&, int, double*);                       \
-  template void sum_tree_search(const SumTreeSearch<N>&, const double*, int, int64_t, int64_t)
+void uniform_rows(uint64_t seed, int64_t first, int64_t count, int64_t capacity, int64_t n,
+                  int64_t* row, int64_t* slot) {
+  const int64_t first_slot = first % capacity;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t drawn = int64_t(uniform_draw(seed, uint64_t(i)) * double(count));
+    const int64_t offset = drawn < count ? drawn : count - 1;  // the product may be rounded up
+    const int64_t place = first_slot + offset;
+    row[i] = first + offset;
+    slot[i] = place < capacity ? place : place - capacity;
+  }
+}
+
+template <typename N>
+void priority_masses(const double* priority, int64_t n, double epsilon, double alpha, N* mass) {
+  powers_of(priority, n, alpha, mass, [&](double x) { return x + epsilon; });
+}
+
+template <typename N>
+void importance_weights(const N* mass, int64_t n, double least, double beta, float* weight) {
+  powers_of(mass, n, beta, weight, [&](double x) { return least / x; });
+}
+
+#define MF_SUM_TREE(N)                                                                          \
+  template int64_t sum_tree_refused(const N*, const SumTreeLayout&, const int64_t*, const N*,   \
+                                    int64_t);                                                   \
+  template void sum_tree_update(N*, const SumTreeLayout&, const int64_t*, const N*, int64_t);   \
+  template void sum_tree_fill(N*, const SumTreeLayout&, int64_t, int64_t, N);                   \
+  template void sum_tree_rebuild(N*, const SumTreeLayout&);                                     \
+  template void sum_tree_starts(const SumTreeSearch<N>&, int, double*);                         \
+  template void sum_tree_search(const SumTreeSearch<N>&, const double*, int, int64_t, int64_t); \
+  template void priority_masses(const double*, int64_t, double, double, N*);                    \
+  template void importance_weights(const N*, int64_t, double, double, float*)
 MF_SUM_TREE(float);
 MF_SUM_TREE(double);
 

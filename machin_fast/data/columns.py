@@ -6,7 +6,7 @@ A column is a tensor ``[n, ...]``, or a list of n objects where rows are no numb
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,7 +26,11 @@ _MOST_WASTE = 0.05
 
 
 def as_columns(
-    op: str, values: Mapping[str, Any], device: torch.device | None
+    op: str,
+    values: Mapping[str, Any],
+    device: torch.device | None,
+    *,
+    lists: Container[str] = (),
 ) -> dict[str, Column]:
     """Rows as columns: tensors as they are, arrays and numbers as tensors.
 
@@ -38,6 +42,8 @@ def as_columns(
         op: Who asks, for errors.
         values: For each name ``[n, ...]``, or a mapping of such.
         device: Where tensors shall be. None: where they are.
+        lists: Names of columns that are known to be lists: theirs stay some, even if these rows
+            happen to be numbers of one shape.
 
     Returns:
         For each name the column.
@@ -50,7 +56,9 @@ def as_columns(
     for name, value in values.items():
         if isinstance(value, Mapping):
             nested = {f"{name}/{key}": inner for key, inner in value.items()}
-            found = as_columns(op, nested, device)
+            found = as_columns(op, nested, device, lists=lists)
+        elif name in lists and isinstance(value, list | tuple):
+            found = {name: list(value)}
         else:
             found = {name: _as_column(op, name, value, device)}
         for key, column in found.items():
@@ -82,6 +90,8 @@ def _as_column(op: str, name: str, value: Any, device: torch.device | None) -> C
 def _as_tensor(value: Any) -> Tensor:
     if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):
         return torch.stack(tuple(value))
+    if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray | np.generic):
+        value = np.asarray(value)  # torch, row by row, is 10 to 20 times slower
     return torch.as_tensor(value)
 
 
@@ -103,9 +113,7 @@ def common_length(op: str, columns: Mapping[str, Column]) -> int:
     return n
 
 
-def check_same_columns(
-    op: str, rows: Mapping[str, Column], columns: Mapping[str, Column]
-) -> None:
+def check_same_columns(op: str, rows: Mapping[str, Column], columns: Mapping[str, Column]) -> None:
     """Refuses rows that do not belong into ``columns``.
 
     Raises:
@@ -206,9 +214,7 @@ def _records(like: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         spare -= gap
         records.append({name: like[name] for name in small[:count]})
         del small[:count]
-    return records + [
-        {name: rows} for name, rows in like.items() if _row_bytes(rows) > _SMALL_ROW
-    ]
+    return records + [{name: rows} for name, rows in like.items() if _row_bytes(rows) > _SMALL_ROW]
 
 
 def _gap(fields: Sequence[Tensor]) -> int:
@@ -222,14 +228,18 @@ def _new_record(
     """Fields of one record per row, one after the other."""
     fields = list(like.values())
     record_bytes = row_bytes(fields) + _gap(fields)
+    if not record_bytes:
+        return {
+            name: torch.empty((capacity, *rows.shape[1:]), dtype=rows.dtype, device=device)
+            for name, rows in like.items()
+        }
     record = _empty(capacity, record_bytes, device, memory)
     columns = {}
     begin = 0
     for name, rows in like.items():
-        words = record.view(rows.dtype) if record_bytes else record.new_empty(capacity, 0)
         end = begin + _row_bytes(rows)
-        words = words[:, begin // rows.itemsize : end // rows.itemsize]
-        columns[name] = words.view(rows.dtype).view(capacity, *rows.shape[1:])
+        field = record.view(rows.dtype)[:, begin // rows.itemsize : end // rows.itemsize]
+        columns[name] = field.view(capacity, *rows.shape[1:])
         begin = end
     return columns
 

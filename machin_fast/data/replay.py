@@ -2,92 +2,83 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from machin_fast import ops
-from machin_fast._extension import direct_calls, library
-from machin_fast.data.columns import new_columns
-from machin_fast.data.sum_tree import SumTree
-from machin_fast.functional import importance_weight
+from machin_fast._extension import direct_calls
+from machin_fast.data import replay_state
+from machin_fast.data.batch import RESERVED, Batch, full_weight
+from machin_fast.data.columns import (
+    Column,
+    Memory,
+    as_columns,
+    check_same_columns,
+    common_length,
+)
+from machin_fast.data.counters import Counters
+from machin_fast.data.direct_replay import DirectReplay
+from machin_fast.data.draws import uniform_rows
+from machin_fast.data.frames import Frames
+from machin_fast.data.priorities import Priorities, check_priority
+from machin_fast.data.table import Table
+from machin_fast.data.trajectory import Trajectory
+from machin_fast.data.windows import fetch_windows
 
-
-class Batch:
-    """Rows that a replay drew. Columns are attributes, ``batch.state``, and items by name.
-
-    Attributes:
-        columns: For each name ``[n, ...]``.
-        index: ``[n]``, int64, which rows these are: their numbers, counted from the first row
-            that was ever appended.
-        weight: ``[n]``, float32, importance weights in (0, 1].
-    """
-
-    def __init__(self, columns: dict[str, Tensor], index: Tensor, weight: Tensor) -> None:
-        self.__dict__.update(columns)
-        self.columns = columns
-        self.index = index
-        self.weight = weight
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.columns[name]
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self.index.shape[0]
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Tensor: ...
-
-
-_RESERVED = frozenset(("columns", "index", "weight"))
-
-
-@dataclass(frozen=True)
-class _BatchMemory:
-    """What one batch is drawn into."""
-
-    slot: Tensor
-    mass: Tensor
-    probability: Tensor
-    columns: dict[str, Tensor]
-    column_list: list[Tensor]
+# Columns that no batch shows.
+_LEFT = "_left"  # steps from a row to the end of its segment, itself included
+_NEED = "_need"  # number of the oldest frame that a row, or one of an earlier row, needs
 
 
 class Replay:
     """A ring of transitions, drawn from uniformly or in proportion to priorities.
 
-    ``append`` creates the columns from what it is first given. When the ring is full, new rows
-    take the place of the oldest. Importance weights are divided by the largest possible one, that
-    of the least likely row in the memory, so they are the same whatever else is in the batch.
+    ``append`` takes batches of transitions or whole trajectories, and creates the columns from
+    what it is first given. When the ring is full, new rows take the place of the oldest.
+    Importance weights are divided by the largest possible one, that of the least likely row in
+    the memory, so they are the same whatever else is in the batch.
 
-    The columns of a batch are reused memory: they change with the ``batches``-th ``sample`` after
-    it. Clone what must live longer. ``index`` and ``weight`` are fresh.
+    The memory of a batch that ``sample`` returns is used again by the ``batches``-th call after
+    it: clone what must live longer.
 
-    With the same seed and the same calls, the same rows are drawn, bit for bit.
+    With the same seed and the same calls, the same rows are drawn, bit for bit, on every device.
 
-    Source: Schaul et al. 2016, arXiv:1511.05952, proportional variant, algorithm 1.
+    Sources: Schaul et al. 2016, arXiv:1511.05952, proportional variant, algorithm 1; windows:
+    Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement Learning".
 
     Args:
         capacity: Most rows to hold.
         device: Where the columns and priorities live.
-        priority: "step" draws each row in proportion to its priority; None draws uniformly.
-        alpha: Exponent of priorities, at least 0; 0 draws uniformly. May be changed at any time,
-            for the priorities that come then.
-        beta: Exponent of importance weights, in [0, 1]. May be changed at any time.
+        priority: "step" draws each row in proportion to its priority, "window" each window of
+            ``window`` steps; None draws uniformly.
+        window: Steps of the windows that ``sample_windows`` draws. A segment that is shorter is a
+            window by itself.
+        evict: "step" lets the oldest rows go one by one, "segment" by whole segments.
+        frames: Columns whose rows repeat each other, in order of time, such as
+            ("state", "next_state") of images: each distinct frame is stored once. A batch that is
+            appended must then be one step of several environments, the next batch their next
+            step. Episodes of less than about 50 steps need so many frames that the oldest rows
+            leave before ``capacity`` is reached.
+        stack: A row of ``frames`` is this many frames, ``[stack, ...]``, oldest first; 1: one.
+        alpha: Exponent of priorities, at least 0; 0 draws uniformly.
+        beta: Exponent of importance weights, in [0, 1].
+        beta_steps: Draws over which ``beta`` grows to 1. None: it stays.
         epsilon: Added to each priority, so that a row with priority 0 is still drawn at times.
         seed: Of the draws. None: from torch's default generator.
         batches: Number of batches that are in memory at once, at least 1.
+        memory: Of the CPU: "plain", or "pinned" for fast copies to a GPU. See ``SharedReplay``
+            for memory that processes share.
+
+    Attributes:
+        capacity, device, priority, window, evict: As given.
+        beta, beta_steps: As given; may be changed at any time.
 
     Raises:
         ValueError: An argument is out of its range.
-        TypeError: ``capacity`` or ``batches`` is no int.
+        TypeError: A number is no int.
     """
 
     def __init__(
@@ -95,87 +86,289 @@ class Replay:
         capacity: int,
         *,
         device: torch.device | str = "cpu",
-        priority: Literal["step"] | None = None,
+        priority: Literal["step", "window"] | None = None,
+        window: int | None = None,
+        evict: Literal["step", "segment"] = "step",
+        frames: Sequence[str] = (),
+        stack: int = 1,
         alpha: float = 0.6,
         beta: float = 0.4,
+        beta_steps: int | None = None,
         epsilon: float = 1e-6,
         seed: int | None = None,
         batches: int = 2,
+        memory: Memory = "plain",
     ) -> None:
-        _check_count("capacity", capacity)
-        _check_count("batches", batches)
+        for name, count in (
+            ("capacity", capacity), ("batches", batches), ("stack", stack),
+            ("window", window), ("beta_steps", beta_steps),
+        ):  # fmt: skip
+            if count is not None or name in ("capacity", "batches", "stack"):
+                _check_count(name, count)
         _check_not_negative("alpha", alpha)
         _check_not_negative("epsilon", epsilon)
         if not 0 <= beta <= 1:
             raise ValueError(f"Replay: beta must be in [0, 1], got {beta}")
-        if priority not in (None, "step"):
-            raise ValueError(f"Replay: priority must be 'step' or None, got {priority!r}")
+        _check_one_of("priority", priority, (None, "step", "window"))
+        _check_one_of("evict", evict, ("step", "segment"))
+        _check_one_of("memory", memory, ("plain", "pinned", "shared"))
+        if priority == "window" and window is None:
+            raise ValueError("Replay: window must be given with priority='window', got None")
+        if window is not None and (priority == "step" or window > capacity):
+            raise ValueError(
+                "Replay: window must be at most the capacity, and not go with priority='step', "
+                f"got {window}"
+            )
         self.capacity = capacity
         self.device = torch.device(device)
-        self.alpha = alpha
+        self.priority = priority
+        self.window = window
+        self.evict = evict
         self.beta = beta
-        self.epsilon = epsilon
-        self.stale_updates = 0
-        """Rows that ``update_priority`` skipped, as others had taken their place."""
-        self.max_priority = 1.0
-        """Largest priority ever set, before ``alpha``; new rows enter with it."""
-        self._appended = 0
-        self._columns: dict[str, Tensor] = {}
-        self._column_list: list[Tensor] = []
-        self._direct = direct_calls and self.device.type == "cpu"
-        self._batches = batches
-        self._batch_rows = 0
-        self._memories: Iterator[_BatchMemory] = iter(())
-        if seed is None:
-            seed = int(torch.randint(2**63 - 1, ()))
-        self._generator = torch.Generator(self.device).manual_seed(seed)
-        self._tree = (
-            SumTree(capacity, device=self.device, minimum=True, seed=seed) if priority else None
+        self.beta_steps = beta_steps
+        self._counters = Counters(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
+        self._table = Table(capacity, self.device, memory=memory)
+        self._frames = Frames(frames, stack, capacity, self.device, memory) if frames else None
+        # Windows that are drawn uniformly have priorities, too: 1 where one may begin, else 0.
+        self._priorities = (
+            Priorities(capacity, self.device, alpha=alpha, epsilon=epsilon)
+            if priority or window
+            else None
         )
+        self._keeps_segments = evict == "segment" or window is not None
+        self._batches = batches
+        self._direct: DirectReplay | None = None
+
+    # -- what is in it -------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Number of rows in the memory."""
-        return min(self._appended, self.capacity)
+        return self._counters.appended - self._counters.oldest
 
     @property
-    def columns(self) -> dict[str, Tensor]:
-        """For each name the rows in the memory, ``[len(self), ...]``, a view of the ring."""
-        return {name: column[: len(self)] for name, column in self._columns.items()}
+    def appended(self) -> int:
+        """Number of rows ever appended. Rows are numbered from 0 in that order."""
+        return self._counters.appended
 
-    def append(self, /, **columns: Any) -> None:
-        """Adds rows, with the largest priority so far. They are copied.
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest row in the memory."""
+        return self._counters.oldest
+
+    @property
+    def alpha(self) -> float:
+        """Exponent of priorities; a change holds for those that come then."""
+        return self._tree("alpha").alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        _check_not_negative("alpha", alpha)
+        self._tree("alpha").alpha = alpha
+
+    @property
+    def epsilon(self) -> float:
+        """Added to each priority; a change holds for those that come then."""
+        return self._tree("epsilon").epsilon
+
+    @property
+    def max_priority(self) -> float:
+        """Largest priority ever set, before ``alpha``; new rows enter with it."""
+        return self._tree("max_priority").largest.item()
+
+    @property
+    def stale_updates(self) -> int:
+        """Rows that ``update_priority`` skipped, as others had taken their place."""
+        return self._counters.stale
+
+    @property
+    def current_beta(self) -> float:
+        """``beta`` as it has grown by now."""
+        if self.beta_steps is None:
+            return self.beta
+        return self.beta + (1 - self.beta) * min(1.0, self._counters.draws / self.beta_steps)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """For each name the slots in use, ``[min(appended, capacity), ...]``, row r at slot
+        ``r % capacity``. Views of the memory; columns of ``frames`` are numbers of frames."""
+        used = min(self.appended, self.capacity)
+        return {name: x[:used] for name, x in self._table.columns.items() if _is_shown(name)}
+
+    def nbytes(self) -> int:
+        """Bytes of the columns' memory, frames included, priorities not."""
+        return self._table.nbytes() + (self._frames.nbytes() if self._frames else 0)
+
+    # -- adding --------------------------------------------------------------------------------
+
+    def append(self, trajectory: Trajectory | None = None, /, **columns: Any) -> None:
+        """Adds rows. They are copied.
+
+        A column ``priority``, ``[n]`` finite and not negative, is not stored where there are
+        priorities: rows (or the windows that they begin) enter with it instead of the largest
+        priority so far.
 
         Args:
-            columns: For each name ``[n, ...]``, a tensor or array of any device; n is the same
-                for all. The first call decides on names, dtypes and row shapes. Of more rows than
-                ``capacity``, the last ones stay.
+            trajectory: Its segments are kept, and what followed each step is stored as
+                ``next_<name>`` where ``final`` knows it.
+            columns: Instead of it, for each name ``[n, ...]``, a tensor or array of any device, a
+                list, or a mapping of such; n is the same for all. Where segments are kept the
+                rows are one segment. Of more rows than ``capacity``, the last ones stay.
 
         Raises:
-            ValueError: Names or shapes are not those of the first call, or lengths differ; then
-                nothing is changed.
-            TypeError: Something is no tensor or array, or of another dtype than at first; then
-                nothing is changed.
+            ValueError: Names or shapes are not those of the first call, lengths differ, or a
+                segment is longer than ``capacity`` where segments are kept; then nothing is
+                changed.
+            TypeError: Something is no tensor, array or list, or of another dtype than at first;
+                then nothing is changed.
             RuntimeError: A tensor shares memory with this replay; then nothing is changed.
         """
-        rows = {name: self._to_rows(name, values) for name, values in columns.items()}
-        if self._columns:
-            _check_same_columns(rows, self._columns)
-        n = _common_length(rows)
-        if not self._columns:
-            self._columns = new_columns(rows, self.capacity, self.device)
-            self._column_list = list(self._columns.values())
-        kept = min(n, self.capacity)
-        first = (self._appended + n - kept) % self.capacity
-        newest = [rows[name] if kept == n else rows[name][n - kept :] for name in self._columns]
-        if self._direct:
-            library.write_rows(self._column_list, newest, first)
+        direct = self._direct
+        if direct is not None and trajectory is None and direct.append(columns):
+            return  # never where segments are kept: that adds a column
+        rows, bounds = self._to_rows(trajectory, columns)
+        given = rows.pop("priority", None) if self.priority else None
+        n = common_length("Replay.append", rows)
+        priority = None if given is None else self._to_priority(given, n)
+        if bounds is None and self._keeps_segments:
+            bounds = torch.tensor([0, n] if n else [0])
+        skipped = self._rows_to_skip(n, bounds)
+        if skipped:
+            rows = {name: column[skipped:] for name, column in rows.items()}
+            bounds = None if bounds is None else (bounds - skipped).clamp(min=0).unique()
+            priority = None if priority is None else priority[skipped:]
+            n -= skipped
+        left = None
+        if bounds is not None and self._keeps_segments:
+            left = _steps_left(bounds, self.device)
+        mass = self._new_mass(n, priority, left)
+        stored = self._encoded(rows, bounds, n)
+        if left is not None:
+            stored[_LEFT] = left
+        self._store(stored, mass, skipped, n)
+        if self._priorities is not None and priority is not None:
+            self._priorities.raise_largest(max(priority.tolist(), default=0.0))
+
+    def _to_rows(
+        self, trajectory: Trajectory | None, given: Mapping[str, Any]
+    ) -> tuple[dict[str, Column], Tensor | None]:
+        bounds = None
+        if trajectory is not None:
+            if not isinstance(trajectory, Trajectory) or given:
+                raise TypeError(
+                    "Replay.append: trajectory must be a Trajectory and stand alone, got "
+                    f"{type(trajectory).__name__}{' and ' if given else ''}{', '.join(given)}. "
+                    "Give columns by name, or add them by trajectory.with_columns"
+                )
+            given = dict(trajectory.columns)
+            given.update({f"next_{name}": trajectory.next(name) for name in trajectory.final})
+            bounds = trajectory.bounds
+        rows = as_columns("Replay.append", given, self.device, lists=self._table.lists)
+        for name in rows:
+            if name in RESERVED or not _is_shown(name):
+                raise ValueError(
+                    f"Replay.append: {name} must not be a column, batches have their own"
+                )
+        return rows, bounds
+
+    def _to_priority(self, priority: Column, n: int) -> Tensor:
+        priority = torch.as_tensor(priority)
+        if not priority.is_floating_point():
+            raise TypeError(f"Replay.append: priority must be floating point, got {priority.dtype}")
+        if priority.shape != (n,):
+            raise ValueError(
+                f"Replay.append: priority must have shape [{n}], got {list(priority.shape)}"
+            )
+        check_priority("Replay.append", priority)
+        return priority
+
+    def _rows_to_skip(self, n: int, bounds: Tensor | None) -> int:
+        """How many of n new rows would be gone again after the last."""
+        if not self._keeps_segments or bounds is None or not n:
+            return max(0, n - self.capacity)
+        longest = int(bounds.diff().max())
+        if longest > self.capacity:
+            raise ValueError(
+                f"Replay.append: a segment must have at most {self.capacity} rows, got {longest}. "
+                "Make the replay with a larger capacity"
+            )
+        return int(bounds[bounds >= n - self.capacity][0])
+
+    def _new_mass(self, n: int, priority: Tensor | None, left: Tensor | None) -> Tensor | None:
+        """What new rows weigh in the tree."""
+        tree = self._priorities
+        if tree is None:
+            return None
+        if priority is not None:
+            mass = tree.mass(priority)
         else:
-            ops.write_rows_(self._column_list, newest, first)
-        self._appended += n
-        if self._tree is not None:
-            slot = torch.arange(first, first + kept, device=self.device).remainder_(self.capacity)
-            mass = (self.max_priority + self.epsilon) ** self.alpha
-            self._tree.update_(slot, torch.full_like(slot, mass, dtype=torch.float32))
+            default = tree.default_mass() if self.priority else 1.0
+            mass = torch.full((n,), default, device=self.device)
+        if self.window is not None and left is not None:
+            mass[~_begins_window(left, self.window)] = 0
+        return mass
+
+    def _encoded(self, rows: dict[str, Column], bounds: Tensor | None, n: int) -> dict[str, Column]:
+        """Checked rows as the table holds them: with frames, numbers in their place."""
+        frames = self._frames
+        if frames is None:
+            self._check_columns(rows)
+            return rows
+        for name in frames.names:
+            if name not in rows:
+                raise ValueError(f"Replay.append: columns must have {name}, got {', '.join(rows)}")
+        number = torch.empty(n, frames.stack, dtype=torch.int64, device=self.device)
+        numbers, need = dict.fromkeys(frames.names, number), number[:, 0]
+        self._check_columns({**rows, **numbers})
+        if n:
+            numbers, need = frames.encode(rows, bounds)
+        return {**rows, **numbers, _NEED: need}
+
+    def _check_columns(self, rows: Mapping[str, Column]) -> None:
+        shown = {name: x for name, x in self._table.columns.items() if _is_shown(name)}
+        if shown:
+            check_same_columns("Replay.append", rows, shown)
+
+    def _store(self, rows: Mapping[str, Column], mass: Tensor | None, skipped: int, n: int) -> None:
+        counters = self._counters
+        first = counters.appended + skipped
+        oldest = max(counters.oldest, first + n - self.capacity, first if skipped else 0)
+        if self.evict == "segment":
+            oldest = self._whole_segment_from(oldest)
+        if not self._table.columns:
+            self._table.create(rows)
+            self._direct = self._new_direct()
+        self._table.write(rows, first % self.capacity)
+        before = counters.oldest
+        counters.appended, counters.oldest = first + n, oldest
+        if self._frames is not None:
+            self._frames.write()
+            counters.oldest = self._first_with_frames(self._frames.oldest)
+        if self._priorities is not None and mass is not None:
+            self._priorities.set(first, mass)
+            # Of rows that left, those whose slot no new row has taken.
+            overwritten = max(before, counters.appended - self.capacity)
+            self._priorities.clear(overwritten, counters.oldest)
+
+    def _whole_segment_from(self, row: int) -> int:
+        """The first segment that is whole if rows before ``row`` are gone."""
+        if not self.oldest < row < self.appended:
+            return row
+        before, here = self._left_of(torch.tensor([row - 1, row])).tolist()
+        return row if before == 1 else row + here
+
+    def _first_with_frames(self, frame: int) -> int:
+        """The oldest row that needs no frame before ``frame``."""
+        oldest, some = self.oldest, 1024
+        need = self._table.tensors[_NEED]
+        while frame and oldest < self.appended:  # few rows leave at a time; their needs ascend
+            rows = torch.arange(oldest, min(oldest + some, self.appended), device=self.device)
+            gone = int((need[rows % self.capacity] < frame).sum())
+            oldest += gone
+            if gone < rows.numel():
+                break
+        return self._whole_segment_from(oldest) if self.evict == "segment" else oldest
+
+    # -- drawing -------------------------------------------------------------------------------
 
     def sample(self, n: int) -> Batch:
         """Draws rows, with replacement.
@@ -187,25 +380,158 @@ class Replay:
             n: Number of rows, at least 1.
 
         Returns:
-            The batch; its columns are reused memory (see the class).
+            The batch; its memory is used again (see the class).
 
         Raises:
-            ValueError: ``n`` is less than 1, or the memory is empty.
+            ValueError: ``n`` is less than 1, the memory is empty, or the replay draws windows.
         """
-        if n < 1:
-            raise ValueError(f"Replay.sample: n must be at least 1, got {n}")
-        if not len(self):
-            raise ValueError("Replay.sample: the memory must hold at least 1 row, got 0")
-        memory = self._next_memory(n)
-        weight = self._draw(memory)
-        if self._direct:
-            library.gather_rows(self._column_list, memory.slot, memory.column_list)
-        else:
-            # Our own slots need no check, which on CUDA would wait for the device.
-            ops.gather_rows(self._column_list, memory.slot, out=memory.column_list, check=False)
-        return Batch(memory.columns, self._row_number(memory.slot), weight)
+        self._check_draw("sample", n)
+        if self.window is not None:
+            raise ValueError(
+                f"Replay.sample: window must be None, got {self.window}. Use sample_windows"
+            )
+        if self._direct is not None:
+            return self._direct.sample(n, self.current_beta)
+        if self._priorities is not None:
+            return self._fetch(*self.draw(n))
+        counters = self._counters
+        index = uniform_rows(
+            counters.seed, counters.draws, n, counters.oldest, counters.appended, self.device
+        )
+        counters.draws += 1
+        return self._fetch(index, full_weight(index))
 
-    @torch.no_grad()
+    def sample_windows(self, n: int, *, burn_in: int = 0) -> Batch:
+        """Draws windows of ``window`` steps, with replacement, stratified.
+
+        Args:
+            n: Number of windows, at least 1.
+            burn_in: Their first steps that only warm up a recurrent state, in [0, window).
+
+        Returns:
+            The batch, ``[window, n, ...]``, in memory of its own. ``mask`` is False behind the
+            end of a segment that is shorter.
+
+        Raises:
+            ValueError: An argument is out of its range, the memory is empty, or the replay has no
+                ``window``.
+        """
+        if self.window is None:
+            raise ValueError(
+                "Replay.sample_windows: window must be given to Replay, got None. "
+                "Make it with Replay(..., window=...)"
+            )
+        self._check_draw("sample_windows", n)
+        if not 0 <= burn_in < self.window:
+            raise ValueError(
+                f"Replay.sample_windows: burn_in must be in [0, {self.window}), got {burn_in}"
+            )
+        start, weight = self.draw(n)
+        return fetch_windows(self, start, self.window, weight=weight, burn_in=burn_in)
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Chooses rows, or where windows begin, by their priorities.
+
+        Args:
+            n: How many, at least 1.
+
+        Returns:
+            ``[n]``, numbers of rows, int64, and importance weights, float32.
+
+        Raises:
+            ValueError: ``n`` is less than 1, the memory is empty, or has neither priorities nor a
+                ``window``.
+        """
+        self._check_draw("draw", n)
+        tree, counters = self._priorities, self._counters
+        if tree is None:
+            raise ValueError(
+                "Replay.draw: the replay must have priorities, got none. Use plans.uniform"
+            )
+        slot, mass = tree.draw(n, counters.seed, counters.draws)
+        weight = tree.weight(mass, self.current_beta)
+        counters.draws += 1
+        first = counters.appended - self.capacity  # the row whose slot is overwritten next
+        return first + (slot - first) % self.capacity, weight
+
+    def masses(self) -> Tensor:
+        """What the rows weigh in the draws, ``[len(self)]`` float32, oldest first, a copy.
+
+        Raises:
+            ValueError: The replay has no priorities.
+        """
+        rows = torch.arange(self.oldest, self.appended, device=self.device)
+        return self._tree("masses").leaves[rows % self.capacity]
+
+    def rows(self, index: Tensor) -> Batch:
+        """Fetches given rows.
+
+        Args:
+            index: Numbers of rows, int64 of any shape.
+
+        Returns:
+            The batch, columns ``[*index.shape, ...]``, in memory of its own.
+
+        Raises:
+            IndexError: A row has left the memory, or never was in it.
+        """
+        index = self._alive("rows", index)
+        return self._fetch(index, full_weight(index))
+
+    def left(self, index: Tensor) -> Tensor:
+        """Steps from each row to the end of its segment, itself included.
+
+        Args:
+            index: Numbers of rows, int64 of any shape.
+
+        Returns:
+            Like ``index``.
+
+        Raises:
+            IndexError: A row has left the memory, or never was in it.
+            ValueError: The replay keeps no segments.
+        """
+        self._check_segments("left")
+        return self._left_of(self._alive("left", index))
+
+    def segment_starts(self) -> Tensor:
+        """The first rows of all segments, int64, in O(N). Where rows leave one by one, the oldest
+        row begins what is left of its segment.
+
+        Raises:
+            ValueError: The replay keeps no segments.
+        """
+        self._check_segments("segment_starts")
+        return _begins_segment(self._all_left()).nonzero().squeeze(1) + self.oldest
+
+    def window_starts(self, length: int) -> Tensor:
+        """The rows that a window of ``length`` steps may begin with, int64, in O(N).
+
+        Raises:
+            ValueError: The replay keeps no segments.
+        """
+        self._check_segments("window_starts")
+        return _begins_window(self._all_left(), length).nonzero().squeeze(1) + self.oldest
+
+    def _fetch(self, index: Tensor, weight: Tensor) -> Batch:
+        found = self._table.read(index.flatten() % self.capacity)
+        if self._frames is not None:
+            for name in self._frames.names:
+                number = found[name]
+                assert isinstance(number, Tensor)
+                found[name] = self._frames.decode(number)
+        columns: dict[str, Column] = {}
+        for name, column in found.items():
+            if _is_shown(name):
+                columns[name] = (
+                    column if isinstance(column, list) else column.unflatten(0, index.shape)
+                )
+        return Batch(
+            columns, index, weight, update_priority=self.update_priority if self.priority else None
+        )
+
+    # -- priorities ----------------------------------------------------------------------------
+
     def update_priority(self, index: Tensor, priority: Tensor) -> None:
         """Sets priorities, most often the sizes of temporal-difference errors.
 
@@ -224,113 +550,141 @@ class Replay:
             IndexError: There never was such a row; then nothing is changed.
             RuntimeError: A priority is too large for sums of float32; then nothing is changed.
         """
-        if self._tree is None:
-            raise ValueError(
-                "Replay.update_priority: the replay must have priorities, got none. "
-                "Make it with Replay(..., priority='step')"
-            )
-        index, priority = self._to_priorities(index, priority)
-        given = index.shape[0]
-        if given == 0:
-            return
-        low, high = map(int, index.aminmax())
-        least, most = map(float, priority.aminmax())
-        if low < 0 or high >= self._appended:
-            wrong = (index < 0) | (index >= self._appended)
-            raise IndexError(
-                f"Replay.update_priority: index must be in [0, {self._appended}), "
-                f"got {_first(wrong, index)}"
-            )
-        if not 0 <= least <= most < math.inf:  # NaN is neither
-            wrong = ~((priority >= 0) & priority.isfinite())
-            raise ValueError(
-                "Replay.update_priority: priority must be finite and not negative, "
-                f"got {_first(wrong, priority)}"
-            )
-        if low < self._oldest:
-            alive = index >= self._oldest
-            index, priority = index[alive], priority[alive]
-            most = max(priority.tolist(), default=0.0)
-        self._tree.update_(index % self.capacity, (priority + self.epsilon) ** self.alpha)
-        self.stale_updates += given - index.shape[0]
-        self.max_priority = max(self.max_priority, most)
+        counters = self._counters
+        tree = self._tree("update_priority")
+        stale = tree.update(index, priority, counters.oldest, counters.appended)
+        if stale:
+            counters.stale += stale
 
-    @property
-    def _oldest(self) -> int:
-        """Number of the oldest row in the memory."""
-        return self._appended - len(self)
+    # -- the whole of it -----------------------------------------------------------------------
 
-    def _to_rows(self, name: str, values: Any) -> Tensor:
-        if name in _RESERVED:
-            raise ValueError(f"Replay.append: {name} must not be a column, batches have their own")
-        if not isinstance(values, Tensor):
-            try:
-                values = torch.as_tensor(values)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise TypeError(
-                    f"Replay.append: {name} must be a tensor or an array of numbers, "
-                    f"got {type(values).__name__} ({error})"
-                ) from error
-        if not values.dim():
-            raise ValueError(f"Replay.append: {name} must be [n, ...], got a single value")
-        return values.to(self.device).contiguous()
+    def clear(self) -> None:
+        """Forgets all rows and their priorities; seed and draws go on."""
+        if self._priorities is not None:
+            self._priorities.nodes.zero_()
+            self._priorities.largest.fill_(1.0)
+        if self._frames is not None:
+            self._frames.clear()
+        self._counters.oldest = self._counters.appended
 
-    def _to_priorities(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor]:
-        index = torch.as_tensor(index, device=self.device)
-        priority = torch.as_tensor(priority, device=self.device)
-        if index.dtype != torch.int64:
-            raise TypeError(f"Replay.update_priority: index must be int64, got {index.dtype}")
-        if not priority.is_floating_point():
-            raise TypeError(
-                f"Replay.update_priority: priority must be floating point, got {priority.dtype}"
-            )
-        if index.dim() != 1:
-            raise ValueError(f"Replay.update_priority: index must be [n], got {list(index.shape)}")
-        if priority.shape != index.shape:
-            raise ValueError(
-                f"Replay.update_priority: priority must have shape {list(index.shape)}, "
-                f"got {list(priority.shape)}"
-            )
-        return index, priority.float()
+    def state_dict(self) -> dict[str, Any]:
+        """All that is in the memory and where its draws stand, as tensors, numbers, lists and
+        dicts of them. Tensors are copies."""
+        return replay_state.take(self)
 
-    def _draw(self, memory: _BatchMemory) -> Tensor:
-        """Draws slots; returns their importance weights."""
-        n = memory.slot.shape[0]
-        if self._tree is None:
-            torch.randint(len(self), (n,), generator=self._generator, out=memory.slot)
-            return torch.ones(n, dtype=torch.float32, device=self.device)
-        self._tree.sample(n, out=(memory.slot, memory.mass, memory.probability))
-        least = ops.sum_tree_minimum(self._tree.nodes, capacity=self.capacity)
-        # Masses serve as probabilities: their total cancels out.
-        return importance_weight(memory.mass, len(self), self.beta, least)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave: the next draws are those of that replay.
 
-    def _row_number(self, slot: Tensor) -> Tensor:
-        if self._oldest == 0:
-            return slot.clone()
-        return (slot - self._oldest).remainder_(self.capacity).add_(self._oldest)
+        Raises:
+            ValueError: It was made by a replay of other settings; then nothing is changed.
+        """
+        replay_state.put(self, state)
 
-    def _next_memory(self, n: int) -> _BatchMemory:
-        if n != self._batch_rows:
-            with torch.inference_mode(False):  # autograd must be able to use it
-                memories = [self._new_memory(n) for _ in range(self._batches)]
-            self._memories = itertools.cycle(memories)
-            self._batch_rows = n
-        return next(self._memories)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file of tensors and JSON (safetensors), whole or not at all.
 
-    def _new_memory(self, n: int) -> _BatchMemory:
-        columns = {
-            name: column.new_empty((n, *column.shape[1:])) for name, column in self._columns.items()
-        }
-        return _BatchMemory(
-            slot=torch.empty(n, dtype=torch.int64, device=self.device),
-            mass=torch.empty(n, dtype=torch.float32, device=self.device),
-            probability=torch.empty(n, dtype=torch.float32, device=self.device),
-            columns=columns,
-            column_list=list(columns.values()),
+        Raises:
+            TypeError: A column of objects holds something that JSON does not know.
+            OSError: The file cannot be written; an older one is then as it was.
+        """
+        replay_state.save(self, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Takes over what another replay of the same settings saved.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is broken, or of a replay of other settings.
+        """
+        replay_state.load(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_direct": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._direct = self._new_direct()
+
+    # -- help ----------------------------------------------------------------------------------
+
+    def _new_direct(self) -> DirectReplay | None:
+        plain = self._frames is None and not self._table.lists and self.window is None
+        if not (plain and direct_calls and self.device.type == "cpu" and self._table.tensors):
+            return None
+        return DirectReplay(
+            self._table,
+            [name for name in self._table.columns if _is_shown(name)],
+            self._counters,
+            self._priorities,
+            self._batches,
+            self.update_priority if self.priority else None,
         )
 
+    def _tree(self, what: str) -> Priorities:
+        if self._priorities is None or self.priority is None:
+            raise ValueError(
+                f"Replay.{what}: the replay must have priorities, got none. "
+                "Make it with Replay(..., priority='step')"
+            )
+        return self._priorities
 
-def _check_count(name: str, value: int) -> None:
+    def _left_of(self, index: Tensor) -> Tensor:
+        return self._table.tensors[_LEFT][(index % self.capacity).to(self.device)].long()
+
+    def _all_left(self) -> Tensor:
+        """``_left`` of all rows, oldest first."""
+        if not len(self):
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
+        return self._left_of(torch.arange(self.oldest, self.appended, device=self.device))
+
+    def _alive(self, op: str, index: Tensor) -> Tensor:
+        index = index.to(self.device)
+        if index.numel():
+            low, high = map(int, index.aminmax())
+            if low < self.oldest or high >= self.appended:
+                wrong = low if low < self.oldest else high
+                raise IndexError(
+                    f"Replay.{op}: index must be in [{self.oldest}, {self.appended}), got {wrong}"
+                )
+        return index
+
+    def _check_draw(self, op: str, n: int) -> None:
+        if n < 1:
+            raise ValueError(f"Replay.{op}: n must be at least 1, got {n}")
+        if not len(self):
+            raise ValueError(f"Replay.{op}: the memory must hold at least 1 row, got 0")
+
+    def _check_segments(self, op: str) -> None:
+        if not self._keeps_segments:
+            raise ValueError(
+                f"Replay.{op}: the replay must keep segments, got evict='step'. "
+                "Make it with Replay(..., evict='segment')"
+            )
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith("_")
+
+
+def _steps_left(bounds: Tensor, device: torch.device) -> Tensor:
+    """For each row the steps to the end of its segment, itself included, int32."""
+    lengths = bounds.diff()
+    ends = torch.repeat_interleave(bounds[1:], lengths)
+    return (ends - torch.arange(ends.shape[0])).to(device, torch.int32)
+
+
+def _begins_segment(left: Tensor) -> Tensor:
+    """``left`` of successive rows; the first one begins a segment."""
+    before = left.roll(1)
+    before[:1] = 1
+    return before == 1
+
+
+def _begins_window(left: Tensor, length: int) -> Tensor:
+    return (left >= length) | _begins_segment(left)
+
+
+def _check_count(name: str, value: int | None) -> None:
     if not isinstance(value, int):
         raise TypeError(f"Replay: {name} must be an int, got {value!r}")
     if value < 1:
@@ -338,39 +692,11 @@ def _check_count(name: str, value: int) -> None:
 
 
 def _check_not_negative(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
+    if not 0 <= value < float("inf"):
         raise ValueError(f"Replay: {name} must be finite and at least 0, got {value}")
 
 
-def _check_same_columns(rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> None:
-    if rows.keys() != columns.keys():
-        raise ValueError(
-            f"Replay.append: columns must be {', '.join(columns)}, got {', '.join(rows) or 'none'}"
-        )
-    for name, column in columns.items():
-        dtype, shape = rows[name].dtype, rows[name].shape[1:]
-        if dtype != column.dtype:
-            raise TypeError(f"Replay.append: {name} must be {column.dtype}, got {dtype}")
-        if shape != column.shape[1:]:
-            raise ValueError(
-                f"Replay.append: {name} must have rows of shape {list(column.shape[1:])}, "
-                f"got {list(shape)}"
-            )
-
-
-def _common_length(rows: Mapping[str, Tensor]) -> int:
-    if not rows:
-        raise ValueError("Replay.append: columns must be at least 1, got 0")
-    first, *others = rows
-    n = rows[first].shape[0]
-    for name in others:
-        if rows[name].shape[0] != n:
-            raise ValueError(
-                f"Replay.append: {name} must have {n} rows like {first}, got {rows[name].shape[0]}"
-            )
-    return n
-
-
-def _first(wrong: Tensor, values: Tensor) -> str:
-    position = int(wrong.int().argmax())
-    return f"{values[position].item()} at position {position}"
+def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        choices = " or ".join(map(repr, allowed))
+        raise ValueError(f"Replay: {name} must be {choices}, got {value!r}")

@@ -28,9 +28,7 @@ class Table:
         columns: For each name ``[capacity, ...]`` or a list of ``capacity`` objects.
     """
 
-    def __init__(
-        self, capacity: int, device: torch.device, *, memory: Memory = "plain"
-    ) -> None:
+    def __init__(self, capacity: int, device: torch.device, *, memory: Memory = "plain") -> None:
         self.capacity = capacity
         self.device = device
         self.memory: Memory = memory

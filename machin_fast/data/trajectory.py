@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from machin_fast.data.batch import Batch, full_weight
 from machin_fast.data.columns import (
     Column,
     as_columns,
@@ -39,6 +41,7 @@ class Trajectory:
             which become ``name/key``. ``terminated`` and ``truncated``, ``[N]`` bool, end
             episodes. ``next_<name>`` beside ``<name>`` is what followed each step: where it is
             the next row anyway it is dropped, its rows at the ends of segments become ``final``.
+            All go where the first tensor is.
         bounds: ``[segments + 1]``, int64, from 0 to N, ascending. None: a segment ends where an
             episode does.
         final: For each observation ``[segments, ...]``, what followed the last step.
@@ -64,14 +67,12 @@ class Trajectory:
         final: Mapping[str, Any] | None = None,
         envs: int | None = None,
     ) -> None:
-        flat = as_columns("Trajectory", columns, None)
+        device = _device_of(columns)
+        flat = as_columns("Trajectory", columns, device)
+        ends = as_columns("Trajectory", final or {}, device)
         n = common_length("Trajectory", flat)
-        ended = _ended(flat, n)
-        self.bounds = _bounds(bounds, ended, n, envs)
-        self.columns = flat
-        self.final = as_columns("Trajectory", final or {}, None)
-        self.envs = envs
-        for name, rows in self.final.items():
+        self._take(flat, _bounds(bounds, _ended(flat, n), n, envs), ends, envs)
+        for name, rows in ends.items():
             if name not in flat:
                 raise ValueError(f"Trajectory: final must name columns, got {name}")
             if len(rows) != self.segments:
@@ -79,18 +80,7 @@ class Trajectory:
                     f"Trajectory: final {name} must have {self.segments} rows, one a segment, "
                     f"got {len(rows)}"
                 )
-        check_same_columns(
-            "Trajectory", self.final, {name: flat[name] for name in self.final}
-        )
-        if n:
-            inside = ended.clone()
-            inside[self.bounds[1:] - 1] = False
-            if inside.any():
-                raise ValueError(
-                    "Trajectory: bounds must end a segment where an episode ends, got none "
-                    f"behind row {int(inside.int().argmax())}"
-                )
-        self._keep_what_does_not_follow()
+        self._examine(flat)
 
     @classmethod
     def from_transitions(
@@ -114,11 +104,12 @@ class Trajectory:
             raise ValueError("Trajectory.from_transitions: transitions must be at least 1, got 0")
         names = list(steps[0])
         for i, step in enumerate(steps):
-            if list(step) != names:
+            if step.keys() != steps[0].keys():
                 raise ValueError(
                     f"Trajectory.from_transitions: transitions must all have {', '.join(names)}, "
                     f"got {', '.join(step)} at position {i}"
                 )
+        _check_one_terminal("Trajectory.from_transitions: transitions", names)
         columns: dict[str, Any] = {}
         for name in names:
             values = [step[name] for step in steps]
@@ -128,7 +119,8 @@ class Trajectory:
         for name in _ENDS:
             if name in columns:
                 columns[name] = [bool(value) for value in columns[name]]
-        return cls(columns)
+        device = _device_of(steps[0])
+        return cls(as_columns("Trajectory.from_transitions", columns, device))
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Mapping[str, Any]]) -> Trajectory:
@@ -175,7 +167,8 @@ class Trajectory:
             The trajectory. A segment ends with an episode, or with the rollout.
 
         Raises:
-            ValueError: Shapes differ.
+            ValueError: Shapes differ, or ``final`` names no column.
+            TypeError: A column is a list, or dtypes are wrong.
         """
         grid = as_columns("Trajectory.from_rollout", columns, None)
         shape = _grid_shape(grid)
@@ -183,8 +176,12 @@ class Trajectory:
         flat: dict[str, Column] = {
             name: _env_major(_tensor(column)) for name, column in grid.items()
         }
+        ends = as_columns("Trajectory.from_rollout", final or {}, None)
+        _check_rollout(flat, ends, valid, steps, envs)
+        if not steps * envs:
+            return cls(flat, envs=envs or None)
         last = torch.arange(steps - 1, steps * envs, steps)
-        for name, rows in as_columns("Trajectory.from_rollout", final or {}, None).items():
+        for name, rows in ends.items():
             following = _tensor(flat[name]).roll(-1, 0)
             following[last] = _tensor(rows)
             flat.setdefault(f"next_{name}", following)
@@ -205,7 +202,7 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> Tensor:
         """The column ``name``, which must be a tensor."""
-        return _tensor(self.columns[name])
+        return _tensor(self.columns[name], name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -273,14 +270,22 @@ class Trajectory:
         Raises:
             ValueError: A column does not have N rows.
         """
-        merged = {**self.columns, **as_columns("Trajectory.with_columns", columns, None)}
-        return Trajectory(merged, self.bounds, final=self.final, envs=self.envs)
+        new = as_columns("Trajectory.with_columns", columns, self.device)
+        for name, column in new.items():
+            if len(column) != len(self):
+                raise ValueError(
+                    f"Trajectory.with_columns: {name} must have {len(self)} rows, got {len(column)}"
+                )
+        made = self._of({**self.columns, **new}, self.bounds, self.final, self.envs)
+        made._examine(new)
+        return made
 
     def without_columns(self, *names: str) -> Trajectory:
         """This trajectory without some columns, and without what followed them."""
-        kept = {name: x for name, x in self.columns.items() if name not in names}
-        final = {name: x for name, x in self.final.items() if name not in names}
-        return Trajectory(kept, self.bounds, final=final, envs=self.envs)
+        gone = {*names, *(f"next_{name}" for name in names)}
+        kept = {name: x for name, x in self.columns.items() if name not in gone}
+        final = {name: x for name, x in self.final.items() if name not in gone}
+        return self._of(kept, self.bounds, final, self.envs)
 
     def rollout(self) -> dict[str, Tensor]:
         """Views ``[steps, envs, ...]`` of the columns.
@@ -291,7 +296,7 @@ class Trajectory:
         if self.envs is None:
             raise ValueError("Trajectory.rollout: envs must be known, got None")
         return {
-            name: column.unflatten(0, (self.envs, -1)).transpose(0, 1)
+            name: column.unflatten(0, (self.envs, len(self) // self.envs)).transpose(0, 1)
             for name, column in self.columns.items()
             if isinstance(column, Tensor)
         }
@@ -301,8 +306,12 @@ class Trajectory:
 
         Raises:
             IndexError: There is no such segment.
+            TypeError: They are no integers.
         """
-        chosen = torch.as_tensor(segments, dtype=torch.int64)
+        chosen = torch.as_tensor(segments).cpu()
+        if chosen.numel() and (chosen.is_floating_point() or chosen.dtype == torch.bool):
+            raise TypeError(f"Trajectory.select: segments must be integers, got {chosen.dtype}")
+        chosen = chosen.long()
         low, high = (0, 0) if not chosen.numel() else map(int, chosen.aminmax())
         if chosen.numel() and (low < 0 or high >= self.segments):
             raise IndexError(
@@ -313,9 +322,7 @@ class Trajectory:
         bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         rows = torch.arange(int(bounds[-1])) - torch.repeat_interleave(bounds[:-1], lengths)
         rows += torch.repeat_interleave(self.bounds[chosen], lengths)
-        return Trajectory(
-            take_rows(self.columns, rows), bounds, final=take_rows(self.final, chosen)
-        )
+        return self._of(take_rows(self.columns, rows), bounds, take_rows(self.final, chosen))
 
     def split(self, at: int | float) -> tuple[Trajectory, Trajectory]:
         """The first segments and the others, without a copy.
@@ -326,9 +333,10 @@ class Trajectory:
         Raises:
             ValueError: ``at`` is out of its range.
         """
+        most = 1.0 if isinstance(at, float) else self.segments
+        if not 0 <= at <= most:
+            raise ValueError(f"Trajectory.split: at must be in [0, {most}], got {at}")
         count = int(self.segments * at) if isinstance(at, float) else at
-        if not 0 <= count <= self.segments:
-            raise ValueError(f"Trajectory.split: at must be within {self.segments}, got {at}")
         return self._part(0, count), self._part(count, self.segments)
 
     def to(self, device: torch.device | str) -> Trajectory:
@@ -338,9 +346,68 @@ class Trajectory:
         def moved(columns: Mapping[str, Column]) -> dict[str, Column]:
             return {k: x if isinstance(x, list) else x.to(move) for k, x in columns.items()}
 
-        return Trajectory(
-            moved(self.columns), self.bounds, final=moved(self.final), envs=self.envs
-        )
+        return self._of(moved(self.columns), self.bounds, moved(self.final), self.envs)
+
+    # -- as a source of rows, see windows.py ---------------------------------------------------
+
+    @property
+    def oldest(self) -> int:
+        """Number of the first row, 0."""
+        return 0
+
+    def rows(self, index: Tensor) -> Batch:
+        """Fetches given rows; what followed them, ``next_<name>``, when it is asked for.
+
+        Args:
+            index: int64 of any shape, in [0, N).
+
+        Returns:
+            The batch, columns ``[*index.shape, ...]``.
+
+        Raises:
+            RuntimeError: There is no such row.
+        """
+        index = index.to(self.device)
+        flat = index.flatten()
+
+        def shaped(column: Column) -> Column:
+            if isinstance(column, list) or index.dim() == 1:
+                return column
+            return column.unflatten(0, index.shape)
+
+        def following(name: str) -> Column:
+            column, final = self[name], _tensor(self.final[name])
+            bounds = self.bounds.to(flat.device)
+            segment = torch.searchsorted(bounds, flat, right=True) - 1
+            last = (flat + 1 == bounds[segment + 1]).view(-1, *[1] * (column.dim() - 1))
+            after = take_rows({name: column}, (flat + 1).clamp(max=len(self) - 1))
+            behind = take_rows({name: final}, segment)
+            return shaped(torch.where(last, _tensor(behind[name]), _tensor(after[name])))
+
+        columns = {name: shaped(x) for name, x in take_rows(self.columns, flat).items()}
+        more = {
+            f"next_{name}": partial(following, name)
+            for name in self.final
+            if f"next_{name}" not in columns
+        }
+        return Batch(columns, index, full_weight(index), more=more)
+
+    def left(self, index: Tensor) -> Tensor:
+        """Steps from each row to the end of its segment, itself included, like ``index``."""
+        bounds = self.bounds.to(index.device)
+        return bounds[torch.searchsorted(bounds, index, right=True)] - index
+
+    def segment_starts(self) -> Tensor:
+        """First row of each segment, ``[segments]``."""
+        return self.bounds[:-1].to(self.device)
+
+    def window_starts(self, length: int) -> Tensor:
+        """The rows that a window of ``length`` steps may begin with, int64: those with so many
+        steps left in their segment, and the first of each segment that is shorter."""
+        left = torch.repeat_interleave(self.bounds[1:], self.lengths) - torch.arange(len(self))
+        return ((left >= length) | (self.position == 0)).nonzero().squeeze(1).to(self.device)
+
+    # -- files -------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file of tensors and JSON (safetensors), whole or not at all.
@@ -357,8 +424,12 @@ class Trajectory:
                     lists[f"{group}:{name}"] = column
                 else:
                     tensors[f"{group}:{name}"] = column
-        names = {"columns": list(self.columns), "final": list(self.final)}
-        content = {**names, "lists": lists, "envs": self.envs}
+        content: Any = {
+            "columns": list(self.columns),
+            "final": list(self.final),
+            "lists": lists,
+            "envs": self.envs,
+        }
         tensor_file.save(path, tensors, content, kind="trajectory")
 
     @classmethod
@@ -371,13 +442,14 @@ class Trajectory:
             FileNotFoundError: There is no such file.
             ValueError: The file is broken or holds something else.
         """
-        tensors, content = tensor_file.load(path, kind="trajectory", device=device)
+        loaded = tensor_file.load(path, kind="trajectory", device=device)
+        tensors, content = loaded[0], cast("dict[str, Any]", loaded[1])
         found = {**tensors, **content["lists"]}
-        return cls(
+        return cls._of(
             {name: found[f"column:{name}"] for name in content["columns"]},
             tensors["bounds"].cpu(),
-            final={name: found[f"final:{name}"] for name in content["final"]},
-            envs=content["envs"],
+            {name: found[f"final:{name}"] for name in content["final"]},
+            content["envs"],
         )
 
     def __repr__(self) -> str:
@@ -390,23 +462,71 @@ class Trajectory:
     def _part(self, begin: int, end: int) -> Trajectory:
         bounds = self.bounds[begin : end + 1]
         first, last = int(bounds[0]), int(bounds[-1])
-        return Trajectory(
+        return self._of(
             {name: column[first:last] for name, column in self.columns.items()},
             bounds - first,
-            final={name: rows[begin:end] for name, rows in self.final.items()},
+            {name: rows[begin:end] for name, rows in self.final.items()},
         )
 
-    def _keep_what_does_not_follow(self) -> None:
+    @classmethod
+    def _of(
+        cls,
+        columns: Mapping[str, Column],
+        bounds: Tensor,
+        final: Mapping[str, Column],
+        envs: int | None = None,
+    ) -> Trajectory:
+        """Of columns that are known to fit: nothing is checked, a list stays one."""
+        made = cls.__new__(cls)
+        made._take(columns, bounds, final, envs)
+        return made
+
+    def _take(
+        self,
+        columns: Mapping[str, Column],
+        bounds: Tensor,
+        final: Mapping[str, Column],
+        envs: int | None,
+    ) -> None:
+        self.columns = {name: _dense(x) for name, x in columns.items()}
+        self.bounds = bounds
+        self.final = {name: _dense(x) for name, x in final.items()}
+        self.envs = envs
+
+    def _examine(self, new: Mapping[str, Column]) -> None:
+        """Checks columns that were given, and finds out what followed them."""
+        if any(name in new for name in _ENDS):
+            self._check_ends()
+        for name in list(self.columns):
+            if name in new or f"next_{name}" in new:
+                self._keep_what_does_not_follow(name)
+            if name in new and name in self.final:
+                label = f"final {name}"
+                check_same_columns(
+                    "Trajectory", {label: self.final[name]}, {label: self.columns[name]}
+                )
+
+    def _check_ends(self) -> None:
+        inside = _ended(self.columns, len(self))
+        inside[self.last] = False
+        if inside.any():
+            raise ValueError(
+                "Trajectory: bounds must end a segment where an episode ends, got none "
+                f"behind row {int(inside.int().argmax())}"
+            )
+
+    def _keep_what_does_not_follow(self, name: str) -> None:
         """Drops next_<name> where it is the next row; keeps what followed the segments."""
-        for name, column in list(self.columns.items()):
-            following = self.columns.get(f"next_{name}")
-            if isinstance(following, Tensor) and isinstance(column, Tensor):
-                last = self.last.to(following.device)
-                self.final[name] = following[last]
-                expected = column.roll(-1, 0)
-                expected[last] = following[last]
-                if torch.equal(expected, following):
-                    del self.columns[f"next_{name}"]
+        column, following = self.columns.get(name), self.columns.get(f"next_{name}")
+        if isinstance(following, Tensor) and isinstance(column, Tensor):
+            label = f"next_{name}"
+            check_same_columns("Trajectory", {label: following}, {label: column})
+            last = self.last.to(following.device)
+            self.final[name] = following[last]
+            expected = column.roll(-1, 0)
+            expected[last] = following[last]
+            if torch.equal(expected, following):
+                del self.columns[label]
 
 
 def concat(trajectories: Iterable[Trajectory]) -> Trajectory:
@@ -429,16 +549,17 @@ def concat(trajectories: Iterable[Trajectory]) -> Trajectory:
     if not others:
         return first
     for part in others:
-        check_same_columns("concat", part.columns, first.columns)
-        check_same_columns("concat", part.final, first.final)
-    bounds = [first.bounds]
-    for part in others:
-        bounds.append(part.bounds[1:] + bounds[-1][-1])
-    return Trajectory(
-        _join([part.columns for part in parts]),
-        torch.cat(bounds),
-        final=_join([part.final for part in parts]),
-    )
+        check_same_columns("concat: final", part.final, first.final)
+    # What followed the steps is a column of some, and the next row anyway of others.
+    own = {name for part in parts for name in part.final if f"next_{name}" in part}
+    columns = [
+        {**part.columns, **{f"next_{name}": part.next(name) for name in own}} for part in parts
+    ]
+    for each in columns[1:]:
+        check_same_columns("concat", each, columns[0])
+    lengths = torch.cat([part.lengths for part in parts])
+    bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return Trajectory._of(_join(columns), bounds, _join([part.final for part in parts]))
 
 
 def _join(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
@@ -456,22 +577,24 @@ def _one_episode(position: int, episode: Mapping[str, Any]) -> Trajectory:
     op = f"Trajectory.from_episodes: episode {position}"
     flat = _flatten(episode)
     flags = {name: flat.pop(name) for name in (*_ENDS, "terminal") if name in flat}
-    columns = as_columns(op, flat, None)
+    device = _device_of(episode)
+    columns = as_columns(op, flat, device)
+    if not columns:
+        raise ValueError(
+            f"{op} must have columns other than flags, got {', '.join(flags) or 'none'}"
+        )
+    _check_one_terminal(op, flags)
     common = columns["reward"] if "reward" in columns else min(columns.values(), key=len)
     steps = len(common)
     if steps == 0:
         raise ValueError(f"{op} must have at least 1 step, got 0")
-    final = {
-        name: column[steps:] for name, column in columns.items() if len(column) == steps + 1
-    }
+    final = {name: column[steps:] for name, column in columns.items() if len(column) == steps + 1}
     for name, value in flags.items():
         flag = torch.as_tensor(value, dtype=torch.bool)
         if not flag.dim():
             flag = torch.cat([torch.zeros(steps - 1, dtype=torch.bool), flag[None]])
-        columns["terminated" if name == "terminal" else name] = flag
-    rows = {
-        name: column[:steps] if name in final else column for name, column in columns.items()
-    }
+        columns["terminated" if name == "terminal" else name] = flag.to(device)
+    rows = {name: column[:steps] if name in final else column for name, column in columns.items()}
     return Trajectory(rows, [0, steps], final=final)
 
 
@@ -485,10 +608,30 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _tensor(column: Column) -> Tensor:
+def _tensor(column: Column, name: str = "the column") -> Tensor:
     if isinstance(column, list):
-        raise TypeError("Trajectory: the column must be a tensor, got a list")
+        raise TypeError(f"Trajectory: {name} must be a tensor, got a list")
     return column
+
+
+def _dense(column: Column) -> Column:
+    """With rows without gaps inside, as gathers need them; they may lie apart."""
+    if isinstance(column, list) or column[:1].is_contiguous():
+        return column
+    return column.contiguous()
+
+
+def _device_of(columns: Mapping[str, Any]) -> torch.device | None:
+    """Where the first tensor is."""
+    for value in _flatten(columns).values():
+        if isinstance(value, Tensor):
+            return value.device
+    return None
+
+
+def _check_one_terminal(op: str, names: Iterable[str]) -> None:
+    if {"terminal", "terminated"} <= {*names}:
+        raise ValueError(f"{op} must have terminal or terminated, got both")
 
 
 def _ended(columns: Mapping[str, Column], n: int) -> Tensor:
@@ -496,7 +639,7 @@ def _ended(columns: Mapping[str, Column], n: int) -> Tensor:
     ended = torch.zeros(n, dtype=torch.bool)
     for name in _ENDS:
         if name in columns:
-            flag = _tensor(columns[name])
+            flag = _tensor(columns[name], name)
             if flag.dtype != torch.bool:
                 raise TypeError(f"Trajectory: {name} must be bool, got {flag.dtype}")
             if flag.shape != (n,):
@@ -516,11 +659,12 @@ def _bounds(
         cut = ended.clone()
         cut[-1:] = True
         return _bounds_behind(cut)
-    found = torch.as_tensor(bounds, dtype=torch.int64).cpu()
+    given = torch.as_tensor(bounds).cpu()
+    found = given.long()
     whole = found.dim() == 1 and found.numel() > 0 and found[0] == 0 and found[-1] == n
-    if not whole or not (found.diff() > 0).all():
+    if given.is_floating_point() or not whole or not (found.diff() > 0).all():
         raise ValueError(
-            f"Trajectory: bounds must ascend from 0 to {n}, got {found.flatten().tolist()[:10]}"
+            f"Trajectory: bounds must ascend from 0 to {n}, got {given.flatten().tolist()[:10]}"
         )
     return found
 
@@ -536,14 +680,36 @@ def _grid_shape(grid: Mapping[str, Column]) -> tuple[int, int]:
     if not grid:
         raise ValueError(f"{op}: columns must be at least 1, got 0")
     first = next(iter(grid))
-    shape = list(_tensor(grid[first]).shape[:2])
+    shape = list(_tensor(grid[first], first).shape[:2])
     for name, column in grid.items():
-        if len(shape) != 2 or list(_tensor(column).shape[:2]) != shape:
+        if len(shape) != 2 or list(_tensor(column, name).shape[:2]) != shape:
             raise ValueError(
                 f"{op}: {name} must be [steps, envs, ...] like {first}, "
                 f"got {list(_tensor(column).shape)}"
             )
     return shape[0], shape[1]
+
+
+def _check_rollout(
+    flat: Mapping[str, Column],
+    final: Mapping[str, Column],
+    valid: Tensor | None,
+    steps: int,
+    envs: int,
+) -> None:
+    op = "Trajectory.from_rollout"
+    for name, rows in final.items():
+        if name not in flat:
+            raise ValueError(f"{op}: final must name columns, got {name}")
+        if len(rows) != envs:
+            raise ValueError(
+                f"{op}: final {name} must have {envs} rows, one an environment, got {len(rows)}"
+            )
+        check_same_columns(op, {f"final {name}": rows}, {f"final {name}": flat[name]})
+    if valid is not None and valid.shape != (steps, envs):
+        raise ValueError(f"{op}: valid must have shape [{steps}, {envs}], got {list(valid.shape)}")
+    if valid is not None and valid.dtype != torch.bool:
+        raise TypeError(f"{op}: valid must be bool, got {valid.dtype}")
 
 
 def _env_major(grid: Tensor) -> Tensor:

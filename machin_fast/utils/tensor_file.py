@@ -231,7 +231,9 @@ def _bytes(tensor: Tensor) -> Iterator[memoryview]:
     row_bytes = rows[0].numel() * rows.itemsize
     for part in rows.split(max(1, _CHUNK // row_bytes)):
         dense = part.resolve_conj().resolve_neg().cpu().contiguous()
-        yield memoryview(dense.view(-1).view(torch.uint8).numpy())
+        # Of stride 1 also where there is one element, which is contiguous with any.
+        flat = dense.as_strided((dense.numel(),), (1,))
+        yield memoryview(flat.view(torch.uint8).numpy())
 
 
 def _sync_folder(path: Path) -> None:

@@ -359,6 +359,23 @@ class EstimatorTests:
             self.call(data, gamma=2, out=out)
         assert all((x == -77).all() for x in tuple_of(out))
 
+    def test_out_shares_memory_with_no_argument(self, device: torch.device) -> None:
+        data = rollout(4, 3, device=device)
+        names = [name for name in self.arguments if name and name not in FLAGS]
+        for name in names:
+            out = tuple_of(self.out(data))
+            shared = (getattr(data, name), *out[1:])
+            before = shared[0].clone()
+            with self.complaint(f"{self.outputs[0]} must not share memory with {name}"):
+                self.call(data, out=shared if len(out) > 1 else shared[0])
+            assert torch.equal(shared[0], before)
+        out = tuple_of(self.out(data))
+        if len(out) > 1 and out[0].dtype == out[1].dtype:
+            with self.complaint(
+                f"{self.outputs[1]} must not share memory with {self.outputs[0]}"
+            ):
+                self.call(data, out=(out[0], out[0], *out[2:]))
+
     @pytest.mark.cuda
     @pytest.mark.parametrize("device", ["cuda"], indirect=True)
     def test_tensors_of_two_devices_are_refused(self, device: torch.device) -> None:

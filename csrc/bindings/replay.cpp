@@ -1,0 +1,283 @@
+#include "bindings/replay.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "ops/gather_rows.h"
+#include "ops/sum_tree.h"
+#include "ops/tensor.h"
+#include "ops/write_rows.h"
+
+namespace machin_fast {
+namespace {
+
+constexpr const char* kSample = "Replay.sample";
+constexpr const char* kUpdate = "Replay.update_priority";
+
+// Memory of this thread that is kept between calls; `kUse` tells that of one type apart.
+template <typename T, int kUse = 0>
+T* scratch(int64_t n) {
+  thread_local std::vector<T> memory;
+  if (int64_t(memory.size()) < n) memory.resize(size_t(n));
+  return memory.data();
+}
+
+void check_rows(const char* op, int64_t capacity, int64_t oldest, int64_t appended) {
+  MF_CHECK(oldest >= 0 && oldest <= appended, op, ": oldest must be in [0, ", appended, "], got ",
+           oldest);
+  MF_CHECK(appended - oldest <= capacity, op, ": appended must be at most oldest + ", capacity,
+           ", got ", appended, " with oldest ", oldest);
+}
+
+// -- replay_append ------------------------------------------------------------------------------
+
+// False if they must be converted before they are written.
+bool read_rows(PyObject* tuple, std::vector<Array>& rows, std::vector<uint32_t>& types) {
+  rows.clear();
+  types.clear();
+  const Py_ssize_t count = PyTuple_Size(tuple);
+  for (Py_ssize_t j = 0; j < count; ++j) {
+    const std::optional<TensorView> view = view_if_plain(PyTuple_GetItem(tuple, j));
+    if (!view || !is_contiguous(view->array)) return false;
+    rows.push_back(view->array);
+    types.push_back(view->type);
+  }
+  return true;
+}
+
+}  // namespace
+
+PyObject* replay_append(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    check_count("replay_append", count, 5);
+    const bool has_tree = args[3] != Py_None;
+    const int64_t first = integer(args[2]);
+    const double mass = has_tree ? real(args[4]) : 0;
+    const Tensors columns("write_rows_", "columns", args[0]);
+    const Owned items = items_of("write_rows_", "rows", args[1]);
+    thread_local std::vector<Array> rows;
+    thread_local std::vector<uint32_t> types;
+    if (!read_rows(items.get(), rows, types)) return none();
+
+    const int64_t capacity = length_of(columns.arrays()), n = length_of(rows);
+    if (n > capacity && capacity > 0) return none();
+    check_types("write_rows_", "rows", types, columns.types());
+    Array nodes;
+    SumTreeLayout layout;
+    if (has_tree) {
+      nodes = view("sum_tree_update_", "nodes", args[3]);
+      layout = check_sum_tree("sum_tree_update_", nodes, capacity);
+      check_weight("sum_tree_update_", nodes, layout, mass);
+    }
+    const std::span<const Array> batch = rows;  // those of this thread, whichever runs the body
+    without_gil(n, [&] {
+      write_rows_cpu(columns.arrays(), batch, first);
+      if (!has_tree) return;
+      const int64_t head = std::min(n, capacity - first);
+      sum_tree_fill_cpu(nodes, layout, first, head, mass);
+      sum_tree_fill_cpu(nodes, layout, 0, n - head, mass);
+    });
+    return PyLong_FromLongLong(n);
+  });
+}
+
+// -- replay_sample ------------------------------------------------------------------------------
+
+namespace {
+
+// Slots from the tree, and what follows from them.
+void draw_from_tree(const Array& nodes, int64_t capacity, uint64_t seed, int64_t appended,
+                    double beta, const Array& slot, const Array& index, const Array& weight,
+                    const Array& mass) {
+  const double least = sum_tree_summary_cpu(nodes, capacity).minimum;
+  MF_CHECK(!std::isnan(least), kSample,
+           ": nodes must keep the least weight, got a tree that does not. Make it with "
+           "minimum=True");
+  sum_tree_sample_cpu(nodes, seed, capacity, /*stratified=*/true, slot, mass, nullptr);
+  const int64_t n = slot.numel;
+  const int64_t head = appended % capacity;  // the slot of the next row
+  const int64_t turn = appended - head;
+  const auto* from = slot.as<const int64_t>();
+  auto* to = index.as<int64_t>();
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i] + turn - (from[i] < head ? 0 : capacity);
+  dispatch_floating(nodes.dtype, [&]<typename N>() {
+    MF_CALL_ISA(importance_weights(mass.as<const N>(), n, least, beta, weight.as<float>()));
+  });
+}
+
+void draw_uniformly(int64_t capacity, uint64_t seed, int64_t oldest, int64_t appended,
+                    const Array& slot, const Array& index, const Array& weight) {
+  MF_CALL_ISA(uniform_rows(seed, oldest, appended - oldest, capacity, slot.numel,
+                           index.as<int64_t>(), slot.as<int64_t>()));
+  std::fill_n(weight.as<float>(), slot.numel, 1.0f);
+}
+
+}  // namespace
+
+PyObject* replay_sample(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&] {
+    check_count("replay_sample", count, 8);
+    const bool has_tree = args[2] != Py_None;
+    const uint64_t seed = seed_of_call(bits(args[3]), bits(args[4]));
+    const int64_t oldest = integer(args[5]), appended = integer(args[6]);
+    const double beta = real(args[7]);
+    const Tensors columns("gather_rows", "columns", args[0]);
+    const Tensors batch(kSample, "batch", args[1]);
+    constexpr size_t kOwn = 4;
+    MF_CHECK(batch.arrays().size() >= kOwn, kSample,
+             ": batch must have slot, index, weight, mass and the columns, got ",
+             batch.arrays().size(), " tensors");
+    const Array &slot = batch.arrays()[0], &index = batch.arrays()[1];
+    const Array &weight = batch.arrays()[2], &mass = batch.arrays()[3];
+    const std::span<const Array> out = batch.arrays().subspan(kOwn);
+    check_dim(kSample, "slot", slot, 1, "[n]");
+    check_out(kSample, "slot", slot, slot, DType::kInt64);
+    check_out(kSample, "index", index, slot, DType::kInt64);
+    check_out(kSample, "weight", weight, slot, DType::kFloat32);
+    check_types("gather_rows", "out", batch.types().subspan(kOwn), columns.types());
+    check_between(kSample, "beta", beta, 0, 1);
+
+    const int64_t capacity = length_of(columns.arrays());
+    check_rows(kSample, capacity, oldest, appended);
+    MF_CHECK(oldest < appended, kSample, ": the memory must hold at least 1 row, got 0");
+    Array nodes;
+    if (has_tree) {
+      nodes = view("sum_tree_sample", "nodes", args[2]);
+      check_floating("sum_tree_sample", "nodes", nodes);
+      check_out(kSample, "mass", mass, slot, nodes.dtype);
+    }
+    without_gil(slot.numel, [&] {
+      if (has_tree) {
+        draw_from_tree(nodes, capacity, seed, appended, beta, slot, index, weight, mass);
+      } else {
+        draw_uniformly(capacity, seed, oldest, appended, slot, index, weight);
+      }
+      gather_rows_cpu(columns.arrays(), slot, true, out);
+    });
+    return none();
+  });
+}
+
+// -- replay_update ------------------------------------------------------------------------------
+
+namespace {
+
+struct Update {
+  Array nodes;
+  int64_t capacity, oldest, appended;
+  double alpha, epsilon;
+  const int64_t* index;
+  int64_t n;
+
+  bool has(int64_t i) const { return uint64_t(index[i]) < uint64_t(appended); }
+};
+
+struct Updated {
+  int64_t stale;
+  double largest;
+};
+
+// NaN is none.
+template <typename P>
+bool is_priority(P p) {
+  return p >= 0 && p <= std::numeric_limits<P>::max();
+}
+
+// The first position that is not good, or n.
+template <typename Good>
+int64_t first_bad(int64_t n, const Good& good) {
+  bool all = true;  // of all, so that the loop vectorises
+  for (int64_t i = 0; i < n; ++i) all &= good(i);
+  if (all) return n;
+  int64_t first = 0;
+  while (good(first)) ++first;
+  return first;
+}
+
+// All was checked.
+template <typename P>
+Updated update(const Update& u, const P* priority) {
+  auto* slot = scratch<int64_t>(u.n);
+  auto* kept = scratch<double>(u.n);
+  int64_t alive = 0;
+  double largest = 0;
+  const int64_t oldest_slot = u.oldest % u.capacity;
+  for (int64_t i = 0; i < u.n; ++i) {
+    const int64_t age = u.index[i] - u.oldest;
+    const int64_t place = oldest_slot + age;
+    slot[alive] = place < u.capacity ? place : place - u.capacity;
+    kept[alive] = double(priority[i]);
+    largest = age >= 0 && kept[alive] > largest ? kept[alive] : largest;
+    alive += age >= 0;
+  }
+  dispatch_floating(u.nodes.dtype, [&]<typename N>() {
+    auto* mass = scratch<N, 1>(u.n);
+    MF_CALL_ISA(priority_masses(kept, alive, u.epsilon, u.alpha, mass));
+    sum_tree_update_cpu(u.nodes, flat(slot, alive, DType::kInt64), flat(mass, alive, u.nodes.dtype),
+                        u.capacity);
+  });
+  return {u.n - alive, largest};
+}
+
+[[noreturn]] void refuse_index(const Update& u, int64_t position) {
+  PyErr_Format(PyExc_IndexError, "%s: index must be in [0, %lld), got %lld at position %lld",
+               kUpdate, static_cast<long long>(u.appended),
+               static_cast<long long>(u.index[position]), static_cast<long long>(position));
+  throw PythonError();
+}
+
+[[noreturn]] void refuse_priority(double priority, int64_t position) {
+  if (const Owned shown{PyFloat_FromDouble(priority)}) {
+    PyErr_Format(PyExc_ValueError,
+                 "%s: priority must be finite and not negative, got %R at position %lld", kUpdate,
+                 shown.get(), static_cast<long long>(position));
+  }
+  throw PythonError();
+}
+
+bool is_batch(const TensorView& x, DType dtype) {
+  return x.array.dtype == dtype && x.array.dim == 1 && is_contiguous(x.array);
+}
+
+}  // namespace
+
+PyObject* replay_update(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    check_count("replay_update", count, 8);
+    Update u;
+    u.capacity = integer(args[1]);
+    u.oldest = integer(args[4]);
+    u.appended = integer(args[5]);
+    u.alpha = real(args[6]);
+    u.epsilon = real(args[7]);
+    u.nodes = view("sum_tree_update_", "nodes", args[0]);
+    const auto index = view_if_plain(args[2]), priority = view_if_plain(args[3]);
+    if (!index || !priority || !is_batch(*index, DType::kInt64)) return none();
+    const DType dtype = priority->array.dtype;
+    if (dtype != DType::kFloat32 && dtype != DType::kFloat64) return none();
+    if (!is_batch(*priority, dtype) || priority->array.numel != index->array.numel) return none();
+    check_sum_tree("sum_tree_update_", u.nodes, u.capacity);
+    check_rows(kUpdate, u.capacity, u.oldest, u.appended);
+    u.index = index->array.as<const int64_t>();
+    u.n = index->array.numel;
+
+    int64_t bad_index = 0, bad_priority = 0;
+    Updated updated = {};
+    dispatch_floating(dtype, [&]<typename P>() {
+      const auto* p = priority->array.as<const P>();
+      without_gil(u.n, [&] {
+        bad_index = first_bad(u.n, [&](int64_t i) { return u.has(i); });
+        bad_priority = first_bad(u.n, [&](int64_t i) { return is_priority(p[i]); });
+        if (bad_index == u.n && bad_priority == u.n) updated = update(u, p);
+      });
+      if (bad_index < u.n) refuse_index(u, bad_index);
+      if (bad_priority < u.n) refuse_priority(double(p[bad_priority]), bad_priority);
+    });
+    return Py_BuildValue("Ld", static_cast<long long>(updated.stale), updated.largest);
+  });
+}
+
+}  // namespace machin_fast
