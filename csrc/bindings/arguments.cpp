@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "bindings/dlpack.h"
 
@@ -14,11 +15,19 @@ PyTypeObject* tensor_type = nullptr;
 
 constexpr const char* kCapsule = "machin_fast.views";
 
+// A tensor that shares its storage with others, and where its memory was when it was looked at.
+struct Anchor {
+  PyObject* tensor;
+  const void* data;
+};
+
 // What a capsule points to.
 struct Views {
   Owned tensors;  // a tuple
   std::vector<Array> arrays;
   std::vector<uint32_t> types;
+  std::vector<int64_t> numbers;  // shapes and strides of the arrays
+  std::vector<Anchor> anchors;   // one of each storage
 };
 
 void release(PyObject* capsule) {
@@ -94,12 +103,6 @@ TensorView checked_view(const char* op, const char* argument, PyObject* x) {
   return view;
 }
 
-bool is_same(const TensorView& view, const Array& array, uint32_t type) {
-  const Array& x = view.array;
-  return x.data == array.data && x.shape == array.shape && x.stride == array.stride &&
-         x.dim == array.dim && x.numel == array.numel && view.type == type;
-}
-
 void read_all(const char* op, const char* argument, PyObject* tuple, std::vector<Array>& arrays,
               std::vector<uint32_t>& types) {
   const auto count = size_t(PyTuple_Size(tuple));
@@ -107,10 +110,53 @@ void read_all(const char* op, const char* argument, PyObject* tuple, std::vector
   types.resize(count);
   for (size_t i = 0; i < count; ++i) {
     const TensorView view = checked_view(op, argument, PyTuple_GetItem(tuple, Py_ssize_t(i)));
-    // Another thread may be reading them without the GIL.
-    if (is_same(view, arrays[i], types[i])) continue;
     arrays[i] = view.array;
     types[i] = view.type;
+  }
+}
+
+// Where a tensor's storage begins.
+uint64_t storage_of(PyObject* tensor) {
+  const Owned storage(PyObject_CallMethod(tensor, "untyped_storage", nullptr));
+  if (storage == nullptr) throw PythonError();
+  const Owned begin(PyObject_CallMethod(storage.get(), "data_ptr", nullptr));
+  if (begin == nullptr) throw PythonError();
+  return bits(begin.get());
+}
+
+Views look_at(const char* op, const char* argument, Owned tensors) {
+  Views views;
+  read_all(op, argument, tensors.get(), views.arrays, views.types);
+  for (const Array& x : views.arrays) {
+    views.numbers.insert(views.numbers.end(), x.shape, x.shape + x.dim);
+    views.numbers.insert(views.numbers.end(), x.stride, x.stride + x.dim);
+  }
+  const int64_t* numbers = views.numbers.data();
+  std::vector<uint64_t> storages;
+  for (size_t i = 0; i < views.arrays.size(); ++i) {
+    Array& x = views.arrays[i];
+    x.shape = numbers;
+    x.stride = numbers + x.dim;
+    numbers += 2 * x.dim;
+    PyObject* tensor = PyTuple_GetItem(tensors.get(), Py_ssize_t(i));
+    const uint64_t storage = storage_of(tensor);
+    if (std::find(storages.begin(), storages.end(), storage) != storages.end()) continue;
+    storages.push_back(storage);
+    views.anchors.push_back({tensor, x.data});
+  }
+  views.tensors = std::move(tensors);
+  return views;
+}
+
+// Looks again if a storage has moved.
+void refresh(const char* op, const char* argument, Views& views) {
+  for (const Anchor& anchor : views.anchors) {
+    TensorView now;
+    if (!read(anchor.tensor, now) || now.array.data != anchor.data) {
+      Py_INCREF(views.tensors.get());
+      views = look_at(op, argument, Owned(views.tensors.get()));
+      return;
+    }
   }
 }
 
@@ -137,9 +183,8 @@ PyObject* connect(PyObject*, PyObject* type) {
 
 PyObject* views(PyObject*, PyObject* tensors) {
   return guarded([&] {
-    auto views = std::make_unique<Views>();
-    views->tensors = items_of("views", "tensors", tensors);
-    read_all("views", "tensors", views->tensors.get(), views->arrays, views->types);
+    Owned items = items_of("views", "tensors", tensors);
+    auto views = std::make_unique<Views>(look_at("views", "tensors", std::move(items)));
     PyObject* capsule = PyCapsule_New(views.get(), kCapsule, release);
     if (capsule != nullptr) views.release();  // the capsule has it now
     return capsule;
@@ -175,7 +220,7 @@ Owned items_of(const char* op, const char* argument, PyObject* sequence) {
 Tensors::Tensors(const char* op, const char* argument, PyObject* x) {
   if (PyCapsule_IsValid(x, kCapsule)) {
     auto* views = static_cast<Views*>(PyCapsule_GetPointer(x, kCapsule));
-    read_all(op, argument, views->tensors.get(), views->arrays, views->types);
+    refresh(op, argument, *views);
     arrays_ = &views->arrays;
     types_ = &views->types;
   } else {

@@ -18,9 +18,9 @@ namespace machin_fast {
 
 // connect(torch.Tensor) -> bool: whether this torch hands out DLPack's C functions.
 PyObject* connect(PyObject* module, PyObject* tensor_type);
-// views(tensors) -> capsule, which stands for a tuple or list of tensors wherever one is asked for,
-// and saves taking it apart. It holds the tensors. They may be resized, or move to shared memory:
-// where they lie is asked at each call.
+// views(tensors) -> capsule, which holds tensors on the CPU and stands for a tuple or list of them
+// wherever one is asked for, and saves looking at each. Only whether a storage has moved is asked
+// at each call, as it does when another process gets it: then all are looked at again.
 PyObject* views(PyObject* module, PyObject* tensors);
 
 // Thrown where Python already has an error set.

@@ -88,15 +88,35 @@ PyObject* replay_append(PyObject*, PyObject* const* args, Py_ssize_t count) {
 
 namespace {
 
+// The record of the first column.
+RowsAhead record_of(std::span<const Array> columns) {
+  const auto stride = [](const Array& x) { return x.stride[0] * x.itemsize; };
+  const auto end_of = [](const Array& x) {
+    return x.as<const char>() + (x.numel / x.shape[0]) * x.itemsize;
+  };
+  const Array& first = columns[0];
+  RowsAhead record = {first.as<const char>(), stride(first), 0};
+  const char* end = end_of(first);
+  for (const Array& x : columns) {
+    const auto* begin = x.as<const char>();
+    if (begin == nullptr || x.dim == 0 || stride(x) != record.stride) continue;
+    if (std::max(end, end_of(x)) - std::min(record.rows, begin) > record.stride) continue;
+    end = std::max(end, end_of(x));
+    record.rows = std::min(record.rows, begin);
+  }
+  record.bytes = end - record.rows;
+  return record;
+}
+
 // Slots from the tree, and what follows from them.
 void draw_from_tree(const Array& nodes, int64_t capacity, uint64_t seed, int64_t appended,
-                    double beta, const Array& slot, const Array& index, const Array& weight,
-                    const Array& mass) {
+                    double beta, const RowsAhead& ahead, const Array& slot, const Array& index,
+                    const Array& weight, const Array& mass) {
   const double least = sum_tree_summary_cpu(nodes, capacity).minimum;
   MF_CHECK(!std::isnan(least), kSample,
            ": nodes must keep the least weight, got a tree that does not. Make it with "
            "minimum=True");
-  sum_tree_sample_cpu(nodes, seed, capacity, /*stratified=*/true, slot, mass, nullptr);
+  sum_tree_sample_cpu(nodes, seed, capacity, /*stratified=*/true, slot, mass, nullptr, ahead);
   const int64_t n = slot.numel;
   const int64_t head = appended % capacity;  // the slot of the next row
   const int64_t turn = appended - head;
@@ -151,7 +171,8 @@ PyObject* replay_sample(PyObject*, PyObject* const* args, Py_ssize_t count) {
     }
     without_gil(slot.numel, [&] {
       if (has_tree) {
-        draw_from_tree(nodes, capacity, seed, appended, beta, slot, index, weight, mass);
+        draw_from_tree(nodes, capacity, seed, appended, beta, record_of(columns.arrays()), slot,
+                       index, weight, mass);
       } else {
         draw_uniformly(capacity, seed, oldest, appended, slot, index, weight);
       }

@@ -100,7 +100,8 @@ void sum_tree_update_cpu(const Array& nodes, const Array& index, const Array& we
 }
 
 void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bool stratified,
-                         const Array& index, const Array& weight, const Array* probability) {
+                         const Array& index, const Array& weight, const Array* probability,
+                         const RowsAhead& ahead) {
   constexpr const char* op = "sum_tree_sample";
   const SumTreeLayout layout = check_sum_tree(op, nodes, capacity);
   check_draws(op, nodes, index, weight, probability);
@@ -113,7 +114,8 @@ void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bo
                                 .total = checked_total(op, nodes.as<const N>()),
                                 .index = index.as<int64_t>(),
                                 .weight = weight.as<N>(),
-                                .probability = probability ? probability->as<N>() : nullptr},
+                                .probability = probability ? probability->as<N>() : nullptr,
+                                .ahead = ahead},
                index.numel);
   });
 }

@@ -8,6 +8,12 @@
 
 namespace machin_fast {
 
+// Memory that the caller reads next, by leaf: fetching it meanwhile costs nothing.
+struct RowsAhead {
+  const char* rows = nullptr;
+  int64_t stride = 0, bytes = 0;
+};
+
 // Where the targets of a search come from and what becomes of it.
 template <typename N>
 struct SumTreeSearch {
@@ -21,6 +27,7 @@ struct SumTreeSearch {
   int64_t* index = nullptr;
   N* weight = nullptr;       // may be null
   N* probability = nullptr;  // may be null, on CUDA only together with `weight`
+  RowsAhead ahead = {};      // CPU
 };
 
 // Checked work on CPU arrays: the torch ops and the direct calls (bindings/direct.cpp) share it.
@@ -29,7 +36,8 @@ void sum_tree_update_cpu(const Array& nodes, const Array& index, const Array& we
                          int64_t capacity);
 // `probability` may be null.
 void sum_tree_sample_cpu(const Array& nodes, uint64_t seed, int64_t capacity, bool stratified,
-                         const Array& index, const Array& weight, const Array* probability);
+                         const Array& index, const Array& weight, const Array* probability,
+                         const RowsAhead& ahead = {});
 struct SumTreeSummary {
   double total, minimum;
 };

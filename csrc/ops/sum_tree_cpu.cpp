@@ -168,6 +168,13 @@ MF_HD void descend(const SumTreeSearch<N>& search, const SumTreeDraws& draws, co
     for (int k = 0; k < n; ++k) __builtin_prefetch(children + node[k] * kFanOut);
   }
   for (int k = 0; k < n; ++k) search.index[first + k] = node[k];
+  if (search.ahead.rows != nullptr) {
+    for (int k = 0; k < n; ++k) {
+      const char* row = search.ahead.rows + node[k] * search.ahead.stride;
+      __builtin_prefetch(row);
+      __builtin_prefetch(row + search.ahead.bytes - 1);
+    }
+  }
   if (search.weight == nullptr) return;
   for (int k = 0; k < n; ++k) {
     const N weight = leaves[node[k]];

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from machin_fast.data.columns import Column
 
-RESERVED = frozenset(("columns", "index", "weight", "mask", "burn_in", "update_priority"))
+RESERVED = frozenset(
+    ("columns", "index", "weight", "mask", "burn_in", "as_sequences", "update_priority")
+)
 """Names that no column of a batch may have."""
 
 
@@ -60,6 +62,38 @@ class Batch:
     def __len__(self) -> int:
         """Number of rows, or of sequences."""
         return self.index.shape[0]
+
+    def as_sequences(
+        self,
+        start: Tensor,
+        mask: Tensor,
+        *,
+        weight: Tensor | None = None,
+        burn_in: int = 0,
+        update_priority: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> Batch:
+        """These rows ``[T, B]`` as sequences, without a copy.
+
+        Args:
+            start: ``[B]``, first rows.
+            mask: ``[T, B]``.
+            weight: ``[B]``. None: ones.
+            burn_in, update_priority: As of the class.
+
+        Returns:
+            The batch.
+        """
+        device = self.index.device  # of the columns; who chose may have been elsewhere
+        start = start.to(device)
+        return Batch(
+            self.columns,
+            start,
+            full_weight(start) if weight is None else weight.to(device),
+            mask=mask.to(device),
+            burn_in=burn_in,
+            more=self._more,
+            update_priority=update_priority,
+        )
 
     def update_priority(self, priority: Tensor) -> None:
         """Sets the priorities of these rows in the replay that they come from.

@@ -51,23 +51,22 @@ class DirectReplay:
         self._next = 0
 
     def append(self, columns: Mapping[str, Any]) -> bool:
-        """Appends rows if they need no conversion, else changes nothing.
+        """Appends rows if they fit and need no conversion, else changes nothing.
 
         Returns:
             Whether they were appended.
-
-        Raises:
-            RuntimeError: A tensor shares memory with the table, or a weight is too large; then
-                nothing is changed.
         """
         if tuple(columns) != self._names:
             return False
         counters = self._counters
         appended, capacity = counters.appended, self._capacity
         mass = 0.0 if self._priorities is None else self._priorities.default_mass()
-        n = library.replay_append(
-            self._columns, tuple(columns.values()), appended % capacity, self._nodes, mass
-        )
+        try:
+            n = library.replay_append(
+                self._columns, tuple(columns.values()), appended % capacity, self._nodes, mass
+            )
+        except RuntimeError:
+            return False  # the long way tells what is wrong
         if n is None:
             return False
         appended += n

@@ -137,16 +137,17 @@ class Frames:
             ValueError: Its frames have another shape or dtype; then nothing is changed.
         """
         memory = state["memory"]
-        if memory is not None:
-            if self._memory is None:
-                self._memory = self._allocate(memory)
-            like = self._memory
+        if memory is None:
+            self._memory = None
+        else:
+            like = self._allocate(memory) if self._memory is None else self._memory
             if memory.shape[1:] != like.shape[1:] or memory.dtype != like.dtype:
                 raise ValueError(
                     f"Replay.load_state_dict: frames must be {list(like.shape[1:])} of "
                     f"{like.dtype}, got {list(memory.shape[1:])} of {memory.dtype}"
                 )
             like[: memory.shape[0]] = memory
+            self._memory = like
         self._stored = state["stored"]
         previous = state["previous"]
         self._previous = None if previous is None else previous.to(self._device)

@@ -1,13 +1,15 @@
 """Plans choose rows of a trajectory or a replay, batch by batch.
 
-A plan is walked as often as one likes; each walk draws anew. With a ``torch.Generator`` of a known
-seed the same rows are drawn; without one they come from the replay's own seed, or from torch's
-default generator. Unless said otherwise batches are in memory of their own.
+A plan is walked as often as one likes. Each walk takes the rows that are there when it begins, and
+draws anew: with a ``torch.Generator`` of a known seed the same rows, without one by torch's default
+generator. Rows that leave a replay during a walk are missing then (IndexError), except where each
+draw is a new one (``uniform``, and what a replay draws by its own priorities). Batches are in
+memory of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,24 +42,37 @@ class Plan:
     """Batches to learn from, in a loop: ``for batch in plan``.
 
     Args:
+        source: Where batches come from.
         draws: Chooses all batches of one walk.
         fetch: Fetches what was chosen.
-        batches: How many batches a walk has.
+        batches: How many batches a walk has, if it begins now.
     """
 
     def __init__(
-        self, draws: Callable[[], Iterable[Draw]], fetch: Callable[[Draw], Batch], batches: int
+        self,
+        source: Source,
+        draws: Callable[[], Iterable[Draw]],
+        fetch: Callable[[Draw], Batch],
+        batches: Callable[[], int],
     ) -> None:
+        self._source = source
         self._draws = draws
         self._fetch = fetch
         self._batches = batches
 
     def __len__(self) -> int:
-        """Number of batches of a walk."""
-        return self._batches
+        """Number of batches of a walk that begins now."""
+        return self._batches()
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self._fetch, self._draws())
+        draws = iter(self._draws())
+        while True:
+            with self._source.turn():  # nobody appends between draw and fetch
+                draw = next(draws, None)
+                if draw is None:
+                    return
+                batch = self._fetch(draw)
+            yield batch
 
     def shard(self, rank: int, world_size: int) -> Plan:
         """The share of one of ``world_size`` processes that walk the same plan side by side.
@@ -76,7 +91,7 @@ class Plan:
                 weight = None if draw.weight is None else draw.weight[rank::world_size]
                 yield Draw(draw.index[rank::world_size].contiguous(), weight)
 
-        return Plan(draws, self._fetch, self._batches)
+        return Plan(self._source, draws, self._fetch, self._batches)
 
 
 def full(source: Source) -> Plan:
@@ -92,7 +107,7 @@ def full(source: Source) -> Plan:
         ValueError: There are no rows.
     """
     _check_rows("full", source)
-    return Plan(lambda: [Draw(_all_rows(source))], _rows_of(source), 1)
+    return Plan(source, lambda: [Draw(_all_rows(source))], _rows_of(source), lambda: 1)
 
 
 def uniform(
@@ -130,7 +145,7 @@ def uniform(
         for _ in range(batches):
             yield Draw(source.oldest + draw(len(source), batch_size, generator))
 
-    return Plan(draws, _rows_of(source), batches)
+    return Plan(source, draws, _rows_of(source), lambda: batches)
 
 
 def epochs(
@@ -157,18 +172,21 @@ def epochs(
         ValueError: A number is less than 1, or there is no batch.
     """
     _check("epochs", source, batch_size=batch_size, epochs=epochs)
-    per_epoch = _batches_of(len(source), batch_size, drop_last)
-    if not per_epoch:
+    if drop_last and batch_size > len(source):
         raise ValueError(
             f"epochs: batch_size must be at most {len(source)} with drop_last, got {batch_size}"
         )
 
     def draws() -> Iterator[Draw]:
+        rows = _all_rows(source)
         for _ in range(epochs):
-            order = source.oldest + torch.randperm(len(source), generator=generator)
-            yield from map(Draw, order.split(batch_size)[:per_epoch])
+            order = rows[torch.randperm(rows.shape[0], generator=generator)]
+            yield from map(Draw, _batches_in(order, batch_size, drop_last))
 
-    return Plan(draws, _rows_of(source), epochs * per_epoch)
+    return Plan(
+        source, draws, _rows_of(source),
+        lambda: epochs * _batch_count(len(source), batch_size, drop_last),
+    )  # fmt: skip
 
 
 def cycle(
@@ -191,14 +209,16 @@ def cycle(
     _check("cycle", source, batch_size=batch_size, batches=batches)
 
     def draws() -> Iterator[Draw]:
-        rest = torch.zeros(0, dtype=torch.int64)
+        rows = _all_rows(source)
+        rest = rows[:0]
         for _ in range(batches):
-            while rest.numel() < batch_size:
-                rest = torch.cat([rest, torch.randperm(len(source), generator=generator)])
-            yield Draw(source.oldest + rest[:batch_size])
+            while rest.shape[0] < batch_size:
+                order = rows[torch.randperm(rows.shape[0], generator=generator)]
+                rest = torch.cat([rest, order])
+            yield Draw(rest[:batch_size])
             rest = rest[batch_size:]
 
-    return Plan(draws, _rows_of(source), batches)
+    return Plan(source, draws, _rows_of(source), lambda: batches)
 
 
 def prioritized(
@@ -207,63 +227,75 @@ def prioritized(
     batch_size: int,
     batches: int = 1,
     by: Literal["priority", "rank"] = "priority",
-    alpha: float = 0.6,
-    beta: float = 0.4,
+    alpha: float | None = None,
+    beta: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Plan:
     """Rows in proportion to their priorities, or by their rank among them, stratified.
 
-    A replay with priorities draws in proportion as its ``sample`` does, with its own alpha, beta
-    and seed; its batches write priorities back (``batch.update_priority``). Otherwise priorities
-    are those that stand there when the plan is made: the column ``priority`` of a trajectory, or
-    those of the replay; making it costs O(N log N), each batch O(batch_size log N).
+    A replay draws by priority as its ``sample`` does: with its own alpha, beta and seed, and by
+    priorities as they are at each draw. Otherwise they are those that stand there when a walk
+    begins: the column ``priority`` of a trajectory, or those of the replay. Beginning then costs
+    O(N log N), each batch O(batch_size log N).
 
     Source: Schaul et al. 2016, arXiv:1511.05952, sections 3.3 and 3.4.
 
     Args:
-        source: A trajectory with a column ``priority``, or a replay with priorities.
+        source: A trajectory with a column ``priority``, or a replay with ``priority="step"``.
+            Batches of a replay write priorities back (``batch.update_priority``).
         batch_size: Rows of a batch.
         batches: How many.
         by: "priority": P(i) ~ priority^alpha; "rank": P(i) ~ 1 / rank(i)^alpha, the largest
             priority having rank 1.
-        alpha: Exponent of priorities or ranks, at least 0.
-        beta: Exponent of importance weights, in [0, 1], which are at most 1.
+        alpha: Exponent of priorities or ranks, at least 0. None: 0.6, or the replay's own.
+        beta: Exponent of importance weights, in [0, 1], which are at most 1. None: 0.4, or the
+            replay's own.
         generator: Of the CPU.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: A number is out of its range, or there are no rows or no priorities.
+        ValueError: A number is out of its range, there are no rows or no priorities, or a replay
+            shall draw by priority with another alpha, beta or generator than its own.
     """
-    _check("prioritized", source, batch_size=batch_size, batches=batches)
+    op = "prioritized"
+    _check(op, source, batch_size=batch_size, batches=batches)
     if by not in ("priority", "rank"):
-        raise ValueError(f"prioritized: by must be 'priority' or 'rank', got {by!r}")
-    if not 0 <= alpha < float("inf"):
-        raise ValueError(f"prioritized: alpha must be finite and at least 0, got {alpha}")
-    _check_beta("prioritized", beta)
-    fetch = _rows_of(source)
-    if isinstance(source, Replay) and source.priority != "step":
-        cure = ". Use plans.windows" if source.priority else ""
-        raise ValueError(
-            f"prioritized: source must have priority='step', got {source.priority!r}{cure}"
-        )
-    if isinstance(source, Replay) and by == "priority" and generator is None:
-        return Plan(_own_draws(source, batch_size, batches), fetch, batches)
+        raise ValueError(f"{op}: by must be 'priority' or 'rank', got {by!r}")
     if isinstance(source, Replay):
-        masses = source.masses().double().cpu()
-    else:
-        masses = _priorities_in("prioritized", source, "priority")
-    if by == "rank":
-        rank = torch.empty(len(source), dtype=torch.float64)
-        rank[masses.argsort(descending=True, stable=True)] = torch.arange(
-            1, len(source) + 1, dtype=torch.float64
-        )
-        masses = rank**-alpha
-    elif isinstance(source, Trajectory):
-        masses = masses**alpha
-    draws = _by_mass("prioritized", masses, batch_size, batches, beta, generator)
-    return Plan(lambda: (Draw(source.oldest + d.index, d.weight) for d in draws()), fetch, batches)
+        if source.priority != "step":
+            cure = ". Use plans.windows" if source.priority else ""
+            raise ValueError(
+                f"{op}: source must have priority='step', got {source.priority!r}{cure}"
+            )
+        if by == "priority":
+            _check_own(op, alpha=alpha, beta=beta, generator=generator)
+            return _own_plan(source, batch_size, batches, _rows_of(source))
+    exponent = 0.6 if alpha is None else alpha
+    correction = 0.4 if beta is None else beta
+    if not 0 <= exponent < float("inf"):
+        raise ValueError(f"{op}: alpha must be finite and at least 0, got {alpha}")
+    _check_beta(op, correction)
+
+    def masses() -> Tensor:
+        if isinstance(source, Replay):
+            priority = source.masses().double().cpu()  # of the same order
+        else:
+            priority = _priorities_in(op, source, "priority")
+        if by == "priority":
+            return priority**exponent
+        rank = torch.empty_like(priority)
+        order = priority.argsort(descending=True, stable=True)
+        rank[order] = torch.arange(1, len(priority) + 1, dtype=torch.float64)
+        return rank**-exponent
+
+    def draws() -> Iterator[Draw]:
+        rows = _all_rows(source)
+        yield from _by_mass(op, rows, masses(), batch_size, batches, correction, generator)
+
+    masses()  # refuses what it must now
+    return Plan(source, draws, _rows_of(source), lambda: batches)
 
 
 def windows(
@@ -274,15 +306,15 @@ def windows(
     burn_in: int = 0,
     batches: int = 1,
     priority: str | None = None,
-    beta: float = 0.4,
+    beta: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Plan:
     """Windows of successive steps within a segment, ``[length, batch_size, ...]``.
 
     A window begins at any step that has ``length`` steps left in its segment, or at the first step
-    of a segment that is shorter: behind its end ``mask`` is False. Where a replay was made with
-    ``window=length``, it draws them by their priorities with its own seed; otherwise all windows
-    are equally likely, and making the plan costs O(N).
+    of a segment that is shorter: behind its end ``mask`` is False. A replay that was made with
+    ``window=length`` draws as its ``sample_windows`` does: with its own beta and seed, and by
+    priorities as they are at each draw. Otherwise beginning a walk costs O(N).
 
     Args:
         source: A trajectory, or a replay that keeps segments.
@@ -290,38 +322,48 @@ def windows(
         length: Steps, at least 1.
         burn_in: First steps that only warm up a recurrent state, in [0, length).
         batches: How many.
-        priority: Column of a trajectory with the priority of the window that begins there.
-        beta: Exponent of importance weights, with ``priority``.
+        priority: Column of a trajectory with the priority of the window that begins there. None:
+            all windows are equally likely.
+        beta: Exponent of importance weights, with ``priority``, in [0, 1]. None: 0.4.
         generator: Of the CPU.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: A number is out of its range, or there are no rows.
+        ValueError: A number is out of its range, there are no rows, or a replay shall draw with
+            another priority, beta or generator than its own.
     """
-    _check("windows", source, batch_size=batch_size, length=length, batches=batches)
+    op = "windows"
+    _check(op, source, batch_size=batch_size, length=length, batches=batches)
     if not 0 <= burn_in < length:
-        raise ValueError(f"windows: burn_in must be in [0, {length}), got {burn_in}")
-    _check_beta("windows", beta)
-    if priority is not None and isinstance(source, Replay):
-        raise ValueError(f"windows: priority must be None for a replay, got {priority!r}")
+        raise ValueError(f"{op}: burn_in must be in [0, {length}), got {burn_in}")
+    correction = 0.4 if beta is None else beta
+    _check_beta(op, correction)
+    if isinstance(source, Replay):
+        _check_own(op, priority=priority)
+        if source.window == length:
+            _check_own(op, beta=beta, generator=generator)
+            return _own_plan(
+                source, batch_size, batches,
+                lambda draw: source.windows(draw.index, weight=draw.weight, burn_in=burn_in),
+            )  # fmt: skip
+
+    def draws() -> Iterator[Draw]:
+        starts = source.window_starts(length).cpu()
+        if priority is not None and isinstance(source, Trajectory):
+            masses = _priorities_in(op, source, priority)[starts]
+        else:
+            masses = torch.ones(starts.shape[0], dtype=torch.float64)
+        yield from _by_mass(op, starts, masses, batch_size, batches, correction, generator)
 
     def fetch(draw: Draw) -> Batch:
         return fetch_windows(source, draw.index, length, weight=draw.weight, burn_in=burn_in)
 
-    own = isinstance(source, Replay) and source.window == length
-    if isinstance(source, Replay) and own and generator is None:
-        return Plan(_own_draws(source, batch_size, batches), fetch, batches)
-    starts = source.window_starts(length).cpu()
-    if isinstance(source, Replay) and own and source.priority:
-        masses = source.masses().double().cpu()[starts - source.oldest]
-    elif isinstance(source, Trajectory) and priority is not None:
-        masses = _priorities_in("windows", source, priority)[starts]
-    else:
-        masses = torch.ones(starts.shape[0], dtype=torch.float64)
-    draws = _by_mass("windows", masses, batch_size, batches, beta, generator)
-    return Plan(lambda: (Draw(starts[d.index], d.weight) for d in draws()), fetch, batches)
+    source.window_starts(length)  # refuses what it must now
+    if priority is not None and isinstance(source, Trajectory):
+        _priorities_in(op, source, priority)
+    return Plan(source, draws, fetch, lambda: batches)
 
 
 def episodes(
@@ -356,26 +398,34 @@ def episodes(
         ValueError: A number is less than 1, or there is no batch.
     """
     _check("episodes", source, batch_size=batch_size, epochs=epochs, per_sequence=per_sequence)
-    starts = source.segment_starts().cpu()
-    sequences = starts.shape[0] // per_sequence
-    if not sequences:
+
+    def sequences() -> int:
+        return source.segment_starts().shape[0] // per_sequence
+
+    now = sequences()
+    if not now:
         raise ValueError(
-            f"episodes: per_sequence must be at most {starts.shape[0]}, got {per_sequence}"
+            f"episodes: per_sequence must be at most {source.segment_starts().shape[0]}, "
+            f"got {per_sequence}"
         )
-    per_epoch = _batches_of(sequences, batch_size, drop_last)
-    if not per_epoch:
+    if drop_last and batch_size > now:
         raise ValueError(
-            f"episodes: batch_size must be at most {sequences} with drop_last, got {batch_size}"
+            f"episodes: batch_size must be at most {now} with drop_last, got {batch_size}"
         )
 
     def draws() -> Iterator[Draw]:
+        starts = source.segment_starts().cpu()
+        count = starts.shape[0]
         for _ in range(epochs):
-            count = starts.shape[0]
             order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
-            chosen = starts[order[: sequences * per_sequence]].view(sequences, per_sequence)
-            yield from map(Draw, chosen.split(batch_size)[:per_epoch])
+            whole = count // per_sequence * per_sequence
+            chosen = starts[order[:whole]].view(-1, per_sequence)
+            yield from map(Draw, _batches_in(chosen, batch_size, drop_last))
 
-    return Plan(draws, lambda draw: fetch_chains(source, draw.index), epochs * per_epoch)
+    return Plan(
+        source, draws, lambda draw: fetch_chains(source, draw.index),
+        lambda: epochs * _batch_count(sequences(), batch_size, drop_last),
+    )  # fmt: skip
 
 
 def shard(plan: Plan, rank: int, world_size: int) -> Plan:
@@ -398,35 +448,39 @@ def _rows_of(source: Source) -> Callable[[Draw], Batch]:
     return lambda draw: fetch_rows(source, draw.index, draw.weight)
 
 
-def _own_draws(source: Replay, batch_size: int, batches: int) -> Callable[[], Iterator[Draw]]:
+def _own_plan(
+    source: Replay, batch_size: int, batches: int, fetch: Callable[[Draw], Batch]
+) -> Plan:
     """Draws that the replay makes itself, as it then is."""
-    return lambda: (Draw(*source.draw(batch_size)) for _ in range(batches))
+
+    def draws() -> Iterator[Draw]:
+        for _ in range(batches):
+            yield Draw(*source.draw(batch_size))
+
+    return Plan(source, draws, fetch, lambda: batches)
 
 
 def _by_mass(
     op: str,
+    rows: Tensor,
     masses: Tensor,
     batch_size: int,
     batches: int,
     beta: float,
     generator: torch.Generator | None,
-) -> Callable[[], Iterator[Draw]]:
-    """Draws in proportion to masses that stay as they are."""
+) -> Iterator[Draw]:
+    """Draws of ``rows`` in proportion to masses that stay as they are."""
     tree = SumTree(masses.shape[0], dtype=torch.float64, minimum=True)
     tree.leaves.copy_(masses)
     tree.rebuild_()
     least = tree.minimum()
     if least == float("inf"):
         raise ValueError(f"{op}: priority must be positive somewhere, got 0 everywhere")
-
-    def draws() -> Iterator[Draw]:
-        for _ in range(batches):
-            # A generator's draws, not the tree's own: torch's default one if none is given.
-            tree.seed, tree.calls = int(torch.randint(2**63 - 1, (), generator=generator)), 0
-            index, mass, _ = tree.sample(batch_size)
-            yield Draw(index, importance_weight(mass, 1, beta, least).float())
-
-    return draws
+    for _ in range(batches):
+        # A generator's draws, not the tree's own: torch's default one if none is given.
+        tree.seed, tree.calls = int(torch.randint(2**63 - 1, (), generator=generator)), 0
+        place, mass, _ = tree.sample(batch_size)
+        yield Draw(rows[place], importance_weight(mass, 1, beta, least).float())
 
 
 def _priorities_in(op: str, source: Trajectory, name: str) -> Tensor:
@@ -464,12 +518,27 @@ def _all_rows(source: Source) -> Tensor:
     return torch.arange(source.oldest, source.oldest + len(source))
 
 
-def _batches_of(rows: int, batch_size: int, drop_last: bool) -> int:
+def _batch_count(rows: int, batch_size: int, drop_last: bool) -> int:
     return rows // batch_size if drop_last else -(-rows // batch_size)
+
+
+def _batches_in(order: Tensor, batch_size: int, drop_last: bool) -> Sequence[Tensor]:
+    return order.split(batch_size)[: _batch_count(order.shape[0], batch_size, drop_last)]
+
+
+def _check_own(op: str, **given: object) -> None:
+    """Refuses what a replay has of its own."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{op}: {name} must be None for a replay, which has its own, got {value!r}"
+            )
 
 
 def _check(op: str, source: Source, **counts: int) -> None:
     for name, count in counts.items():
+        if not isinstance(count, int):
+            raise TypeError(f"{op}: {name} must be an int, got {count!r}")
         if count < 1:
             raise ValueError(f"{op}: {name} must be at least 1, got {count}")
     _check_rows(op, source)

@@ -23,6 +23,7 @@ class Priorities:
         device: Where the tree lives.
         alpha: Exponent of priorities.
         epsilon: Added to each priority.
+        zero_stays: An update leaves rows of mass 0 as they are: they must not be drawn.
 
     Attributes:
         nodes: The tree (``machin_fast.ops.sum_tree_new``), with minimum.
@@ -30,7 +31,13 @@ class Priorities:
     """
 
     def __init__(
-        self, capacity: int, device: torch.device, *, alpha: float, epsilon: float
+        self,
+        capacity: int,
+        device: torch.device,
+        *,
+        alpha: float,
+        epsilon: float,
+        zero_stays: bool = False,
     ) -> None:
         self.capacity = capacity
         self.device = device
@@ -38,7 +45,8 @@ class Priorities:
         self.epsilon = epsilon
         self.nodes = ops.sum_tree_new(capacity, device=device, minimum=True)
         self.largest = torch.ones((), dtype=torch.float64)
-        self._direct = direct_calls and device.type == "cpu"
+        self._zero_stays = zero_stays
+        self._direct = direct_calls and device.type == "cpu" and not zero_stays
 
     @property
     def leaves(self) -> Tensor:
@@ -52,7 +60,8 @@ class Priorities:
             RuntimeError: One is too large for sums of float32.
         """
         mass = ((priority.double() + self.epsilon) ** self.alpha).float()
-        largest = torch.finfo(torch.float32).max / (2 * max(16, self.capacity))
+        # A little less than the tree takes, whose leaves come in whole blocks of 16.
+        largest = torch.finfo(torch.float32).max / (2 * (self.capacity + 16))
         wrong = mass > largest
         if wrong.any():
             raise RuntimeError(
@@ -156,9 +165,13 @@ class Priorities:
         if low < oldest:
             alive = index >= oldest
             index, priority = index[alive], priority[alive]
+        stale = given - index.numel()
+        if self._zero_stays:
+            drawn = self.leaves[index % self.capacity] > 0
+            index, priority = index[drawn], priority[drawn]
         mass = ((priority.double() + self.epsilon) ** self.alpha).float()
         ops.sum_tree_update_(self.nodes, index % self.capacity, mass, capacity=self.capacity)
-        return given - index.numel(), max(priority.tolist(), default=0.0)
+        return stale, max(priority.tolist(), default=0.0)
 
 
 def check_priority(op: str, priority: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -56,7 +57,8 @@ class Replay:
             ``window`` steps; None draws uniformly.
         window: Steps of the windows that ``sample_windows`` draws. A segment that is shorter is a
             window by itself.
-        evict: "step" lets the oldest rows go one by one, "segment" by whole segments.
+        evict: "step" lets the oldest rows go one by one, "segment" by whole segments, which are
+            kept only so. None: "segment" with ``window``, else "step".
         frames: Columns whose rows repeat each other, in order of time, such as
             ("state", "next_state") of images: each distinct frame is stored once. A batch that is
             appended must then be one step of several environments, the next batch their next
@@ -88,7 +90,7 @@ class Replay:
         device: torch.device | str = "cpu",
         priority: Literal["step", "window"] | None = None,
         window: int | None = None,
-        evict: Literal["step", "segment"] = "step",
+        evict: Literal["step", "segment"] | None = None,
         frames: Sequence[str] = (),
         stack: int = 1,
         alpha: float = 0.6,
@@ -110,7 +112,7 @@ class Replay:
         if not 0 <= beta <= 1:
             raise ValueError(f"Replay: beta must be in [0, 1], got {beta}")
         _check_one_of("priority", priority, (None, "step", "window"))
-        _check_one_of("evict", evict, ("step", "segment"))
+        _check_one_of("evict", evict, (None, "step", "segment"))
         _check_one_of("memory", memory, ("plain", "pinned", "shared"))
         if priority == "window" and window is None:
             raise ValueError("Replay: window must be given with priority='window', got None")
@@ -119,11 +121,13 @@ class Replay:
                 "Replay: window must be at most the capacity, and not go with priority='step', "
                 f"got {window}"
             )
+        if window is not None and evict == "step":
+            raise ValueError("Replay: evict must be 'segment' with a window, got 'step'")
         self.capacity = capacity
         self.device = torch.device(device)
         self.priority = priority
         self.window = window
-        self.evict = evict
+        self.evict = evict or ("step" if window is None else "segment")
         self.beta = beta
         self.beta_steps = beta_steps
         self._counters = Counters(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
@@ -131,11 +135,13 @@ class Replay:
         self._frames = Frames(frames, stack, capacity, self.device, memory) if frames else None
         # Windows that are drawn uniformly have priorities, too: 1 where one may begin, else 0.
         self._priorities = (
-            Priorities(capacity, self.device, alpha=alpha, epsilon=epsilon)
+            Priorities(
+                capacity, self.device, alpha=alpha, epsilon=epsilon, zero_stays=window is not None
+            )
             if priority or window
             else None
         )
-        self._keeps_segments = evict == "segment" or window is not None
+        self._keeps_segments = self.evict == "segment"
         self._batches = batches
         self._direct: DirectReplay | None = None
 
@@ -169,6 +175,11 @@ class Replay:
     def epsilon(self) -> float:
         """Added to each priority; a change holds for those that come then."""
         return self._tree("epsilon").epsilon
+
+    @epsilon.setter
+    def epsilon(self, epsilon: float) -> None:
+        _check_not_negative("epsilon", epsilon)
+        self._tree("epsilon").epsilon = epsilon
 
     @property
     def max_priority(self) -> float:
@@ -416,18 +427,38 @@ class Replay:
             ValueError: An argument is out of its range, the memory is empty, or the replay has no
                 ``window``.
         """
-        if self.window is None:
-            raise ValueError(
-                "Replay.sample_windows: window must be given to Replay, got None. "
-                "Make it with Replay(..., window=...)"
-            )
+        window = self._window("sample_windows")
         self._check_draw("sample_windows", n)
-        if not 0 <= burn_in < self.window:
+        if not 0 <= burn_in < window:
             raise ValueError(
-                f"Replay.sample_windows: burn_in must be in [0, {self.window}), got {burn_in}"
+                f"Replay.sample_windows: burn_in must be in [0, {window}), got {burn_in}"
             )
         start, weight = self.draw(n)
-        return fetch_windows(self, start, self.window, weight=weight, burn_in=burn_in)
+        return self.windows(start, weight=weight, burn_in=burn_in)
+
+    def windows(self, start: Tensor, *, weight: Tensor | None = None, burn_in: int = 0) -> Batch:
+        """Fetches given windows, as ``sample_windows`` does.
+
+        Args:
+            start: ``[n]``, int64, numbers of their first rows.
+            weight: ``[n]``, of the batch. None: ones.
+            burn_in: Of the batch.
+
+        Returns:
+            The batch, ``[window, n, ...]``, in memory of its own.
+
+        Raises:
+            IndexError: A row has left the memory, or never was in it.
+            ValueError: The replay has no ``window``.
+        """
+        return fetch_windows(
+            self,
+            start,
+            self._window("windows"),
+            weight=weight,
+            burn_in=burn_in,
+            update_priority=self.update_priority if self.priority else None,
+        )
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Chooses rows, or where windows begin, by their priorities.
@@ -495,8 +526,7 @@ class Replay:
         return self._left_of(self._alive("left", index))
 
     def segment_starts(self) -> Tensor:
-        """The first rows of all segments, int64, in O(N). Where rows leave one by one, the oldest
-        row begins what is left of its segment.
+        """The first rows of all segments, int64, in O(N).
 
         Raises:
             ValueError: The replay keeps no segments.
@@ -527,7 +557,10 @@ class Replay:
                     column if isinstance(column, list) else column.unflatten(0, index.shape)
                 )
         return Batch(
-            columns, index, weight, update_priority=self.update_priority if self.priority else None
+            columns,
+            index,
+            weight,
+            update_priority=self.update_priority if self.priority == "step" else None,
         )
 
     # -- priorities ----------------------------------------------------------------------------
@@ -619,6 +652,18 @@ class Replay:
             self._batches,
             self.update_priority if self.priority else None,
         )
+
+    def turn(self) -> AbstractContextManager[None]:
+        """While it is held, nobody else changes anything; see ``SharedReplay``."""
+        return nullcontext()
+
+    def _window(self, op: str) -> int:
+        if self.window is None:
+            raise ValueError(
+                f"Replay.{op}: window must be given to Replay, got None. "
+                "Make it with Replay(..., window=...)"
+            )
+        return self.window
 
     def _tree(self, what: str) -> Priorities:
         if self._priorities is None or self.priority is None:

@@ -69,6 +69,8 @@ def put(replay: Replay, state: Mapping[str, Any]) -> None:
         table.write(
             {k: x if isinstance(x, list) else x.to(replay.device) for k, x in rows.items()}, 0
         )
+    else:
+        table.create({})  # the next append decides
     for name, value in state["parameters"].items():
         setattr(tree if name in ("alpha", "epsilon") else replay, name, value)
     replay._counters.tensor.copy_(state["counters"])

@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch.multiprocessing
-from torch import Tensor
 
-from machin_fast.data.batch import Batch
 from machin_fast.data.columns import as_columns
 from machin_fast.data.replay import Replay
-from machin_fast.data.trajectory import Trajectory
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_turn(
+    method: Callable[Concatenate[Any, P], R],
+) -> Callable[Concatenate[SharedReplay, P], R]:
+    """The method, while no other process is in one."""
+
+    @functools.wraps(method)
+    def call(self: SharedReplay, /, *args: P.args, **keywords: P.kwargs) -> R:
+        with self.turn():
+            return method(self, *args, **keywords)
+
+    return call
 
 
 class SharedReplay(Replay):
     """A replay in memory that processes share: actors append, a learner samples.
 
     Give it to processes as an argument when they start (``torch.multiprocessing``, spawn or
-    forkserver). Calls take turns. A process that dies within a call leaves the lock taken; others
-    then fail after ``timeout``.
+    forkserver). Calls take turns: what ``Replay`` says of them holds here. What is set later on
+    one process's object (``alpha``, ``beta``) is that process's own.
+
+    A process that dies within a call leaves the lock taken, as nobody knows what it had done: the
+    others then fail after ``timeout``, and none waits for ever.
 
     Args:
         capacity: Most rows to hold.
         like: For each column some rows ``[n, ...]``, or a mapping of such, for dtypes and shapes;
             tensors or arrays.
-        timeout: Seconds to wait for another process's call.
+        timeout: Seconds to wait for other processes' calls.
         settings: As of ``Replay``; no device, memory or frames.
 
     Raises:
-        ValueError: A column is a list.
-        As ``Replay``.
+        ValueError: A column is a list, or a setting cannot be shared.
+        TimeoutError: By each call: another process kept the lock.
     """
 
     def __init__(
         self, capacity: int, *, like: Mapping[str, Any], timeout: float = 60.0, **settings: Any
     ) -> None:
-        device = torch.device(settings.get("device", "cpu"))
-        if device.type != "cpu":
-            raise ValueError(f"SharedReplay: device must be cpu, got {device}")
+        for name in ("device", "memory", "frames"):
+            if name in settings:
+                raise ValueError(f"SharedReplay: {name} must not be given, got {settings[name]!r}")
         super().__init__(capacity, memory="shared", **settings)
-        if self._frames is not None:
-            raise ValueError("SharedReplay: frames must be none, got some")
         rows = as_columns("SharedReplay", like, self.device)
         for name, column in rows.items():
             if isinstance(column, list):
@@ -56,149 +70,36 @@ class SharedReplay(Replay):
             self._priorities.nodes.share_memory_()
             self._priorities.largest.share_memory_()
 
-    def append(self, trajectory: Trajectory | None = None, /, **columns: Any) -> None:
-        """As ``Replay.append``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("append"):
-            super().append(trajectory, **columns)
-
-    def sample(self, n: int) -> Batch:
-        """As ``Replay.sample``; the batch's memory is this process's own.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("sample"):
-            return super().sample(n)
-
-    def sample_windows(self, n: int, *, burn_in: int = 0) -> Batch:
-        """As ``Replay.sample_windows``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("sample_windows"):
-            return super().sample_windows(n, burn_in=burn_in)
-
-    def draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """As ``Replay.draw``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("draw"):
-            return super().draw(n)
-
-    def rows(self, index: Tensor) -> Batch:
-        """As ``Replay.rows``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("rows"):
-            return super().rows(index)
-
-    def left(self, index: Tensor) -> Tensor:
-        """As ``Replay.left``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("left"):
-            return super().left(index)
-
-    def segment_starts(self) -> Tensor:
-        """As ``Replay.segment_starts``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("segment_starts"):
-            return super().segment_starts()
-
-    def window_starts(self, length: int) -> Tensor:
-        """As ``Replay.window_starts``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("window_starts"):
-            return super().window_starts(length)
-
-    def masses(self) -> Tensor:
-        """As ``Replay.masses``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("masses"):
-            return super().masses()
-
-    def update_priority(self, index: Tensor, priority: Tensor) -> None:
-        """As ``Replay.update_priority``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("update_priority"):
-            super().update_priority(index, priority)
-
-    def clear(self) -> None:
-        """As ``Replay.clear``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("clear"):
-            super().clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """As ``Replay.state_dict``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("state_dict"):
-            return super().state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As ``Replay.load_state_dict``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("load_state_dict"):
-            super().load_state_dict(state)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """As ``Replay.save``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("save"):
-            super().save(path)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """As ``Replay.load``.
-
-        Raises:
-            TimeoutError: Another process kept the lock.
-        """
-        with self._turn("load"):
-            super().load(path)
-
     @contextmanager
-    def _turn(self, op: str) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
+        """Holds the memory for several calls.
+
+        Raises:
+            TimeoutError: Another process kept the lock.
+        """
         if not self._lock.acquire(timeout=self._timeout):
             raise TimeoutError(
-                f"SharedReplay.{op}: other processes must end their calls within "
+                "SharedReplay: other processes must end their calls within "
                 f"{self._timeout} s, got none that did. One may have died within a call"
             )
         try:
             yield
         finally:
             self._lock.release()
+
+    append = _in_turn(Replay.append)
+    sample = _in_turn(Replay.sample)
+    sample_windows = _in_turn(Replay.sample_windows)
+    windows = _in_turn(Replay.windows)
+    draw = _in_turn(Replay.draw)
+    masses = _in_turn(Replay.masses)
+    rows = _in_turn(Replay.rows)
+    left = _in_turn(Replay.left)
+    segment_starts = _in_turn(Replay.segment_starts)
+    window_starts = _in_turn(Replay.window_starts)
+    update_priority = _in_turn(Replay.update_priority)
+    clear = _in_turn(Replay.clear)
+    state_dict = _in_turn(Replay.state_dict)
+    load_state_dict = _in_turn(Replay.load_state_dict)
+    save = _in_turn(Replay.save)
+    load = _in_turn(Replay.load)

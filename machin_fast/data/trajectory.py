@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from machin_fast.data.batch import Batch, full_weight
+from machin_fast.data.assembly import (
+    ENDS,
+    bounds_behind,
+    columns_of_transitions,
+    device_of,
+    ended_rows,
+    parts_of_episode,
+    parts_of_rollout,
+    tensor_of,
+)
+from machin_fast.data.batch import RESERVED, Batch, full_weight
 from machin_fast.data.columns import (
     Column,
     as_columns,
@@ -21,7 +32,6 @@ from machin_fast.data.columns import (
 from machin_fast.utils import tensor_file
 
 _CPU = torch.device("cpu")
-_ENDS = ("terminated", "truncated")
 
 
 class Trajectory:
@@ -67,11 +77,12 @@ class Trajectory:
         final: Mapping[str, Any] | None = None,
         envs: int | None = None,
     ) -> None:
-        device = _device_of(columns)
+        device = device_of(columns)
         flat = as_columns("Trajectory", columns, device)
         ends = as_columns("Trajectory", final or {}, device)
         n = common_length("Trajectory", flat)
-        self._take(flat, _bounds(bounds, _ended(flat, n), n, envs), ends, envs)
+        _check_names("Trajectory", flat)
+        self._take(flat, _bounds(bounds, ended_rows(flat, n), n, envs), ends, envs)
         for name, rows in ends.items():
             if name not in flat:
                 raise ValueError(f"Trajectory: final must name columns, got {name}")
@@ -99,28 +110,7 @@ class Trajectory:
         Raises:
             ValueError: There is no transition, or keys differ.
         """
-        steps = [_flatten(each) for each in transitions]
-        if not steps:
-            raise ValueError("Trajectory.from_transitions: transitions must be at least 1, got 0")
-        names = list(steps[0])
-        for i, step in enumerate(steps):
-            if step.keys() != steps[0].keys():
-                raise ValueError(
-                    f"Trajectory.from_transitions: transitions must all have {', '.join(names)}, "
-                    f"got {', '.join(step)} at position {i}"
-                )
-        _check_one_terminal("Trajectory.from_transitions: transitions", names)
-        columns: dict[str, Any] = {}
-        for name in names:
-            values = [step[name] for step in steps]
-            if batched and isinstance(values[0], Tensor) and values[0].dim():
-                values = [value.squeeze(0) for value in values]
-            columns["terminated" if name == "terminal" else name] = values
-        for name in _ENDS:
-            if name in columns:
-                columns[name] = [bool(value) for value in columns[name]]
-        device = _device_of(steps[0])
-        return cls(as_columns("Trajectory.from_transitions", columns, device))
+        return cls(columns_of_transitions(transitions, batched=batched))
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Mapping[str, Any]]) -> Trajectory:
@@ -137,7 +127,7 @@ class Trajectory:
         Raises:
             ValueError: There is no episode, one has no step, or columns differ.
         """
-        parts = [_one_episode(i, episode) for i, episode in enumerate(episodes)]
+        parts = [cls(**parts_of_episode(i, episode)) for i, episode in enumerate(episodes)]
         if not parts:
             raise ValueError("Trajectory.from_episodes: episodes must be at least 1, got 0")
         return concat(parts)
@@ -167,34 +157,11 @@ class Trajectory:
             The trajectory. A segment ends with an episode, or with the rollout.
 
         Raises:
-            ValueError: Shapes differ, or ``final`` names no column.
+            ValueError: Shapes differ, ``final`` names no column, or an episode is truncated within
+                and nobody says what followed.
             TypeError: A column is a list, or dtypes are wrong.
         """
-        grid = as_columns("Trajectory.from_rollout", columns, None)
-        shape = _grid_shape(grid)
-        steps, envs = shape
-        flat: dict[str, Column] = {
-            name: _env_major(_tensor(column)) for name, column in grid.items()
-        }
-        ends = as_columns("Trajectory.from_rollout", final or {}, None)
-        _check_rollout(flat, ends, valid, steps, envs)
-        if not steps * envs:
-            return cls(flat, envs=envs or None)
-        last = torch.arange(steps - 1, steps * envs, steps)
-        for name, rows in ends.items():
-            following = _tensor(flat[name]).roll(-1, 0)
-            following[last] = _tensor(rows)
-            flat.setdefault(f"next_{name}", following)
-        cut = _ended(flat, steps * envs)
-        cut[last] = True
-        if valid is None:
-            return cls(flat, _bounds_behind(cut), envs=envs)
-        # A segment still ends where its last valid row does.
-        kept = _env_major(valid).nonzero().squeeze(1)
-        segment = (cut.cumsum(0) - cut.long())[kept.cpu()]
-        edges = (segment[1:] != segment[:-1]).nonzero().squeeze(1) + 1
-        bounds = torch.cat([edges.new_zeros(1), edges, edges.new_tensor([kept.numel()])])
-        return cls(take_rows(flat, kept), bounds.unique())
+        return cls(**parts_of_rollout(columns, final, valid))
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -202,7 +169,7 @@ class Trajectory:
 
     def __getitem__(self, name: str) -> Tensor:
         """The column ``name``, which must be a tensor."""
-        return _tensor(self.columns[name], name)
+        return tensor_of(self.columns[name], name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -258,7 +225,7 @@ class Trajectory:
                 f"{', '.join(self.final) or 'nothing'}. Make the trajectory with next_{name}"
             )
         following = self[name].roll(-1, 0)
-        following[self.last.to(following.device)] = _tensor(self.final[name])
+        following[self.last.to(following.device)] = tensor_of(self.final[name])
         return following
 
     def with_columns(self, **columns: Any) -> Trajectory:
@@ -271,6 +238,7 @@ class Trajectory:
             ValueError: A column does not have N rows.
         """
         new = as_columns("Trajectory.with_columns", columns, self.device)
+        _check_names("Trajectory.with_columns", new)
         for name, column in new.items():
             if len(column) != len(self):
                 raise ValueError(
@@ -355,6 +323,10 @@ class Trajectory:
         """Number of the first row, 0."""
         return 0
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Nobody changes a trajectory, so there is nothing to wait for."""
+        return nullcontext()
+
     def rows(self, index: Tensor) -> Batch:
         """Fetches given rows; what followed them, ``next_<name>``, when it is asked for.
 
@@ -376,13 +348,13 @@ class Trajectory:
             return column.unflatten(0, index.shape)
 
         def following(name: str) -> Column:
-            column, final = self[name], _tensor(self.final[name])
+            column, final = self[name], tensor_of(self.final[name])
             bounds = self.bounds.to(flat.device)
             segment = torch.searchsorted(bounds, flat, right=True) - 1
             last = (flat + 1 == bounds[segment + 1]).view(-1, *[1] * (column.dim() - 1))
             after = take_rows({name: column}, (flat + 1).clamp(max=len(self) - 1))
             behind = take_rows({name: final}, segment)
-            return shaped(torch.where(last, _tensor(behind[name]), _tensor(after[name])))
+            return shaped(torch.where(last, tensor_of(behind[name]), tensor_of(after[name])))
 
         columns = {name: shaped(x) for name, x in take_rows(self.columns, flat).items()}
         more = {
@@ -495,7 +467,7 @@ class Trajectory:
 
     def _examine(self, new: Mapping[str, Column]) -> None:
         """Checks columns that were given, and finds out what followed them."""
-        if any(name in new for name in _ENDS):
+        if any(name in new for name in ENDS):
             self._check_ends()
         for name in list(self.columns):
             if name in new or f"next_{name}" in new:
@@ -507,7 +479,7 @@ class Trajectory:
                 )
 
     def _check_ends(self) -> None:
-        inside = _ended(self.columns, len(self))
+        inside = ended_rows(self.columns, len(self))
         inside[self.last] = False
         if inside.any():
             raise ValueError(
@@ -569,49 +541,14 @@ def _join(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
         if isinstance(columns[0], list):
             joined[name] = [row for column in columns for row in column]
         else:
-            joined[name] = torch.cat([_tensor(column) for column in columns])
+            joined[name] = torch.cat([tensor_of(column) for column in columns])
     return joined
 
 
-def _one_episode(position: int, episode: Mapping[str, Any]) -> Trajectory:
-    op = f"Trajectory.from_episodes: episode {position}"
-    flat = _flatten(episode)
-    flags = {name: flat.pop(name) for name in (*_ENDS, "terminal") if name in flat}
-    device = _device_of(episode)
-    columns = as_columns(op, flat, device)
-    if not columns:
-        raise ValueError(
-            f"{op} must have columns other than flags, got {', '.join(flags) or 'none'}"
-        )
-    _check_one_terminal(op, flags)
-    common = columns["reward"] if "reward" in columns else min(columns.values(), key=len)
-    steps = len(common)
-    if steps == 0:
-        raise ValueError(f"{op} must have at least 1 step, got 0")
-    final = {name: column[steps:] for name, column in columns.items() if len(column) == steps + 1}
-    for name, value in flags.items():
-        flag = torch.as_tensor(value, dtype=torch.bool)
-        if not flag.dim():
-            flag = torch.cat([torch.zeros(steps - 1, dtype=torch.bool), flag[None]])
-        columns["terminated" if name == "terminal" else name] = flag.to(device)
-    rows = {name: column[:steps] if name in final else column for name, column in columns.items()}
-    return Trajectory(rows, [0, steps], final=final)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{name}/"))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _tensor(column: Column, name: str = "the column") -> Tensor:
-    if isinstance(column, list):
-        raise TypeError(f"Trajectory: {name} must be a tensor, got a list")
-    return column
+def _check_names(op: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name in RESERVED:
+            raise ValueError(f"{op}: {name} must not be a column, batches have their own")
 
 
 def _dense(column: Column) -> Column:
@@ -619,35 +556,6 @@ def _dense(column: Column) -> Column:
     if isinstance(column, list) or column[:1].is_contiguous():
         return column
     return column.contiguous()
-
-
-def _device_of(columns: Mapping[str, Any]) -> torch.device | None:
-    """Where the first tensor is."""
-    for value in _flatten(columns).values():
-        if isinstance(value, Tensor):
-            return value.device
-    return None
-
-
-def _check_one_terminal(op: str, names: Iterable[str]) -> None:
-    if {"terminal", "terminated"} <= {*names}:
-        raise ValueError(f"{op} must have terminal or terminated, got both")
-
-
-def _ended(columns: Mapping[str, Column], n: int) -> Tensor:
-    """``[n]`` bool, on the CPU: an episode ended with this step."""
-    ended = torch.zeros(n, dtype=torch.bool)
-    for name in _ENDS:
-        if name in columns:
-            flag = _tensor(columns[name], name)
-            if flag.dtype != torch.bool:
-                raise TypeError(f"Trajectory: {name} must be bool, got {flag.dtype}")
-            if flag.shape != (n,):
-                raise ValueError(
-                    f"Trajectory: {name} must have shape [{n}], got {list(flag.shape)}"
-                )
-            ended |= flag.cpu()
-    return ended
 
 
 def _bounds(
@@ -658,7 +566,7 @@ def _bounds(
     if bounds is None:
         cut = ended.clone()
         cut[-1:] = True
-        return _bounds_behind(cut)
+        return bounds_behind(cut)
     given = torch.as_tensor(bounds).cpu()
     found = given.long()
     whole = found.dim() == 1 and found.numel() > 0 and found[0] == 0 and found[-1] == n
@@ -667,51 +575,3 @@ def _bounds(
             f"Trajectory: bounds must ascend from 0 to {n}, got {given.flatten().tolist()[:10]}"
         )
     return found
-
-
-def _bounds_behind(cut: Tensor) -> Tensor:
-    """Bounds of the segments that end with the rows where ``cut`` is True."""
-    ends = cut.nonzero().squeeze(1) + 1
-    return torch.cat([ends.new_zeros(1), ends])
-
-
-def _grid_shape(grid: Mapping[str, Column]) -> tuple[int, int]:
-    op = "Trajectory.from_rollout"
-    if not grid:
-        raise ValueError(f"{op}: columns must be at least 1, got 0")
-    first = next(iter(grid))
-    shape = list(_tensor(grid[first], first).shape[:2])
-    for name, column in grid.items():
-        if len(shape) != 2 or list(_tensor(column, name).shape[:2]) != shape:
-            raise ValueError(
-                f"{op}: {name} must be [steps, envs, ...] like {first}, "
-                f"got {list(_tensor(column).shape)}"
-            )
-    return shape[0], shape[1]
-
-
-def _check_rollout(
-    flat: Mapping[str, Column],
-    final: Mapping[str, Column],
-    valid: Tensor | None,
-    steps: int,
-    envs: int,
-) -> None:
-    op = "Trajectory.from_rollout"
-    for name, rows in final.items():
-        if name not in flat:
-            raise ValueError(f"{op}: final must name columns, got {name}")
-        if len(rows) != envs:
-            raise ValueError(
-                f"{op}: final {name} must have {envs} rows, one an environment, got {len(rows)}"
-            )
-        check_same_columns(op, {f"final {name}": rows}, {f"final {name}": flat[name]})
-    if valid is not None and valid.shape != (steps, envs):
-        raise ValueError(f"{op}: valid must have shape [{steps}, {envs}], got {list(valid.shape)}")
-    if valid is not None and valid.dtype != torch.bool:
-        raise TypeError(f"{op}: valid must be bool, got {valid.dtype}")
-
-
-def _env_major(grid: Tensor) -> Tensor:
-    """``[steps, envs, ...]`` as ``[envs * steps, ...]``."""
-    return grid.transpose(0, 1).flatten(0, 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from machin_fast.data.batch import Batch, full_weight
+from machin_fast.data.batch import Batch
 
 
 class Source(Protocol):
@@ -19,6 +21,9 @@ class Source(Protocol):
     @property
     def oldest(self) -> int:
         """Number of the first row that is there."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """While it is held, no other process changes anything."""
 
     def rows(self, index: Tensor) -> Batch:
         """Rows of these numbers, int64 of any shape."""
@@ -43,7 +48,13 @@ def fetch_rows(source: Source, index: Tensor, weight: Tensor | None = None) -> B
 
 
 def fetch_windows(
-    source: Source, start: Tensor, length: int, *, weight: Tensor | None = None, burn_in: int = 0
+    source: Source,
+    start: Tensor,
+    length: int,
+    *,
+    weight: Tensor | None = None,
+    burn_in: int = 0,
+    update_priority: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Batch:
     """Fetches windows, side by side.
 
@@ -51,8 +62,7 @@ def fetch_windows(
         source: Where from.
         start: ``[n]``, int64, their first rows.
         length: Steps, at least 1.
-        weight: ``[n]``, what the batch shall say, ones by default.
-        burn_in: What the batch shall say.
+        weight, burn_in, update_priority: Of the batch.
 
     Returns:
         The batch, ``[length, n, ...]``. Behind the end of a segment its last row is repeated (no
@@ -61,7 +71,9 @@ def fetch_windows(
     left = source.left(start).clamp(max=length)
     step = torch.arange(length, device=left.device)[:, None]
     rows = start.to(left.device) + torch.minimum(step, left - 1)
-    return _sequences(source.rows(rows), start, step < left, weight, burn_in)
+    return source.rows(rows).as_sequences(
+        start, step < left, weight=weight, burn_in=burn_in, update_priority=update_priority
+    )
 
 
 def fetch_chains(source: Source, start: Tensor) -> Batch:
@@ -83,15 +95,4 @@ def fetch_chains(source: Source, start: Tensor) -> Batch:
     at = torch.minimum(step, length - 1)
     segment = torch.searchsorted(behind, at, right=True)
     rows = (start - behind + left).gather(1, segment) + at
-    return _sequences(source.rows(rows.t()), start[:, 0], (step < length).t(), None, 0)
-
-
-def _sequences(
-    batch: Batch, start: Tensor, mask: Tensor, weight: Tensor | None, burn_in: int
-) -> Batch:
-    device = batch.index.device  # of the columns; who chose may have been elsewhere
-    batch.index = start.to(device)
-    batch.weight = full_weight(batch.index) if weight is None else weight.to(device)
-    batch.mask = mask.to(device)
-    batch.burn_in = burn_in
-    return batch
+    return source.rows(rows.t()).as_sequences(start[:, 0], (step < length).t())

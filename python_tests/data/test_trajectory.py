@@ -481,6 +481,7 @@ def test_episodes_that_do_not_fit_are_refused(episodes, message):
 @pytest.mark.parametrize(("steps", "envs"), [(0, 3), (3, 0), (1, 1), (1, 7), (7, 1), (13, 4)])
 def test_a_rollout_comes_back_as_it_went_in(steps, envs, device):
     columns = grid(steps, envs, device)
+    columns["terminated"] |= columns["truncated"]  # which needs no more than the last observation
     final = {"state": torch.full((envs, 2), 0.5, device=device)}
     given = Trajectory.from_rollout(columns, final=final)
     assert len(given) == steps * envs
@@ -496,6 +497,20 @@ def test_a_rollout_comes_back_as_it_went_in(steps, envs, device):
         following = given.next("state").view(envs, steps, 2)[e, :, 0]
         wanted = [*(100 * e + torch.arange(1, steps)).tolist(), 0.5]
         assert following.tolist() == wanted
+
+
+def test_what_followed_a_truncated_step_within_a_rollout_must_be_given(device):
+    columns = grid(7, 2, device)
+    final = {"state": torch.zeros(2, 2, device=device)}
+    with pytest.raises(
+        ValueError, match="next_state must be given where episodes are truncated within"
+    ):
+        Trajectory.from_rollout(columns, final=final)
+    # It is the next row where that is the environment's reset alone.
+    valid = torch.ones(7, 2, dtype=torch.bool, device=device)
+    valid[6] = False
+    given = Trajectory.from_rollout(columns, final=final, valid=valid)
+    assert torch.equal(given.final["state"][1], columns["state"][6, 0])
 
 
 def test_other_memory_is_copied_once_into_order():

@@ -149,12 +149,15 @@ def test_what_follows_nothing_may_be_a_column_of_its_own():
         {
             **given.columns,
             **{f"next_{name}": given.next(name).flip(0) for name in given.final},
+            "next_state/goal": torch.tensor([[-5.0], [-6.0], [-7.0], [-8.0]]).double(),
         }
     )
+    assert "next_state/goal" in other
     done = transforms.hindsight(reached, copies=1)(other)
     assert torch.equal(done.next("state/observation")[4:], other.next("state/observation"))
     assert torch.equal(done.next("state/goal")[4:], done["state/goal"][4:])
-    assert torch.equal(done.next("state/achieved")[:4], other.next("state/achieved"))
+    for name in given.final:
+        assert torch.equal(done.next(name)[:4], other.next(name)), name
 
 
 @pytest.mark.parametrize(
