@@ -15,12 +15,12 @@ def step(number: int, /, **custom: Any) -> dict[str, Any]:
     return {
         "state": {
             "position": torch.tensor([[number, number + 0.5]]),
-            "goal": torch.tensor([[number]]),
+            "goal": torch.tensor([number]),
         },
         "action": {"action": torch.tensor([[number % 5]])},
         "next_state": {
             "position": torch.tensor([[number + 1, number + 1.5]]),
-            "goal": torch.tensor([[number + 1]]),
+            "goal": torch.tensor([number + 1]),
         },
         "reward": number / 10,
         "terminal": number % 3 == 0,

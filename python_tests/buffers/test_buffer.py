@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from buffers.steps import assert_batch, assert_steps, columns, step, steps
 from torch import Tensor
 
+from buffers.steps import assert_batch, assert_steps, columns, step, steps
 from machin_fast.buffers import (
     Buffer,
     PrioritizedBuffer,
@@ -297,7 +297,7 @@ def test_ragged_states_are_padded_by_a_hook():
     plain, padded = Buffer(5), Padded(5)
     for buffer in (plain, padded):
         buffer.store_episode(episode)
-    with pytest.raises(ValueError, match="Batch not concatenable.*pre_process_attribute to pad"):
+    with pytest.raises(ValueError, match=r"Batch not concatenable.*pre_process_attribute to pad"):
         plain.sample_batch(3)
     state = padded.sample_batch(0, sample_method="all")[1][0]
     assert state["words"].tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
@@ -371,7 +371,7 @@ def test_sample_methods_of_one_s_own(storage):
     assert n == 5
     with pytest.raises(
         RuntimeError,
-        match="Cannot find specified sample method.*all, newest, random, random_unique, got best",
+        match=r"Cannot find specified sample method.*all, newest, random, random_unique, got best",
     ):
         buffer.sample_batch(2, sample_method="best")
 
@@ -458,6 +458,7 @@ BAD_COLUMNS = [
     ({"reward": torch.tensor(1.0)}, ValueError, "reward must be .*got a single value"),
     ({"state": torch.zeros(3, 2)}, TypeError, "state must be a mapping of columns, got Tensor"),
     ({"note": {"a": [1] * 3}}, TypeError, "note must be a column, got dict"),
+    ({"state": {"a": {"b": [1] * 3}}}, ValueError, "mappings must hold columns alone, got state"),
     ({"terminal": torch.zeros(3)}, TypeError, "terminal must be bool, got torch.float32"),
     ({"terminal": ["no"] * 3}, TypeError, "terminal must be bool|tensor or an array"),
 ]

@@ -1,4 +1,5 @@
-"""``PrioritizedBuffer`` against Machin's contract; numbers are those of numpy's global generator."""
+"""``PrioritizedBuffer`` against Machin's contract, whose draws are by numpy's global generator."""
+# ruff: noqa: NPY002
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from buffers.steps import assert_batch, columns, step, steps
 
+from buffers.steps import assert_batch, columns, step, steps
 from machin_fast.buffers import PrioritizedBuffer, TransitionStorageBasic
 
 
@@ -114,7 +115,7 @@ def test_where_all_weights_are_0_all_are_drawn_alike():
     buffer = PrioritizedBuffer(8, epsilon=0.0)
     for first in (0, 3, 6):
         buffer.store_episode(steps(range(first, first + 3)))  # the first one is gone
-    n, batch, index, is_weight = buffer.sample_batch(6000)
+    n, _, index, is_weight = buffer.sample_batch(6000)
     assert n == 6000 and (is_weight == 1).all()
     drawn = np.bincount(index, minlength=8)
     assert (drawn[[1, 2]] == 0).all() and (drawn[[0, 3, 4, 5, 6, 7]] == 1000).all()

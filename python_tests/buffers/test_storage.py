@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from buffers.steps import assert_steps, step, steps
 
+from buffers.steps import assert_steps, step, steps
 from machin_fast.buffers import TransitionStorageBase, TransitionStorageBasic
 from machin_fast.transition import Transition, TransitionBase
 
@@ -31,7 +31,8 @@ def assert_same(got: TransitionBase, want: TransitionBase) -> None:
     assert type(got) is type(want)
     assert got.keys() == want.keys()
     for (name, x), (_, y) in zip(got.items(), want.items(), strict=True):
-        for a, b in zip(*((v.values() if name in got.major_attr else [v]) for v in (x, y))):
+        values = [list(v.values()) if name in got.major_attr else [v] for v in (x, y)]
+        for a, b in zip(*values, strict=True):
             assert type(a) is type(b)
             assert torch.equal(a, b) if torch.is_tensor(a) else a == b, name
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import numpy as np
@@ -32,10 +33,10 @@ def test_the_layout_is_machin_s():
 @pytest.mark.parametrize("size", SIZES)
 def test_levels_are_sums_of_pairs_up_to_the_root(size):
     tree, weights = filled(size)
-    levels = [tree.weights[a:b] for a, b in zip(tree.offsets, tree.offsets[1:], strict=False)]
+    levels = [tree.weights[a:b] for a, b in itertools.pairwise(tree.offsets)]
     assert [len(level) for level in levels] == tree.sizes.tolist()
     assert np.array_equal(levels[0][:size], weights)
-    for below, level in zip(levels, levels[1:], strict=False):
+    for below, level in itertools.pairwise(levels):
         assert np.array_equal(level, below[::2] + below[1::2])
     assert levels[-1][0] == tree.get_weight_sum() == weights.sum()
 
