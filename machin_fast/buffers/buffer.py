@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from machin_fast.buffers.episodes import ListedEpisodes, Places, RingEpisodes
+from machin_fast.buffers.n_step import n_step_rows
 from machin_fast.buffers.rows import Rows
 from machin_fast.buffers.storage import TransitionStorageBase, TransitionStorageBasic
 from machin_fast.transition import Transition, TransitionBase
@@ -54,6 +55,10 @@ class Buffer:
         buffer_size: Most transitions to hold.
         buffer_device: Where tensors, but for those in custom attributes, are kept.
         storage: What keeps transitions instead of the built-in storage.
+        n_step: Steps of a transition as it is stored: ``reward`` is the discounted sum of so many
+            (less where the episode ends), ``next_state`` and ``terminal`` are those of the last,
+            and a custom attribute ``discount`` belongs before its value.
+        discount: Per step, in [0, 1], with ``n_step``.
         **kwargs: Unknown ones do nothing, and a warning says so.
 
     Attributes:
@@ -61,7 +66,7 @@ class Buffer:
 
     Raises:
         TypeError: ``buffer_size`` is no int.
-        ValueError: It is less than 1.
+        ValueError: It or ``n_step`` is less than 1, or ``discount`` is not in [0, 1].
     """
 
     def __init__(
@@ -69,9 +74,18 @@ class Buffer:
         buffer_size: int = 1000000,
         buffer_device: str | torch.device = "cpu",
         storage: TransitionStorageBase | None = None,
+        *,
+        n_step: int = 1,
+        discount: float = 0.99,
         **kwargs: Any,
     ) -> None:
         self._warn_unknown("__init__", kwargs)
+        if n_step < 1:
+            raise ValueError(f"{type(self).__name__}: n_step must be at least 1, got {n_step}")
+        if not 0 <= discount <= 1:
+            raise ValueError(f"{type(self).__name__}: discount must be in [0, 1], got {discount}")
+        self.n_step = n_step
+        self.discount = discount
         self.buffer_size = buffer_size
         self.buffer_device = buffer_device
         self._episodes: RingEpisodes | ListedEpisodes
@@ -215,6 +229,11 @@ class Buffer:
         """Stores rows as episodes of these lengths, one after the other."""
         if not len(rows):
             return
+        if self.n_step > 1:
+            op, device = type(self).__name__, torch.device(self.buffer_device)
+            if rows.layout is None:
+                rows = Rows.copied(rows.transitions(), device)
+            rows = n_step_rows(op, rows, lengths, self.n_step, self.discount)
         if isinstance(self._episodes, RingEpisodes):
             assert isinstance(self.storage, TransitionStorageBasic)
             self.storage.store(rows)
