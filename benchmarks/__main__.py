@@ -72,7 +72,10 @@ def main() -> int:
 def _run(stem: str, plan: Plan, report: Report) -> None:
     from benchmarks.harness import measure
 
-    for row in importlib.import_module(f"benchmarks.bench_{stem}").rows(plan):
+    module = importlib.import_module(f"benchmarks.bench_{stem}")
+    if hasattr(module, "footprints"):
+        report.add_footprints(module.footprints(plan))
+    for row in module.rows(plan):
         report.add(row, measure(row))
         del row  # its replays fill gigabytes, so they must go before the next row's are made
 

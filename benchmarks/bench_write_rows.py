@@ -1,4 +1,4 @@
-"""Adding blocks of transitions to a full replay."""
+"""Blocks of rows written into columns, as a full replay does."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from benchmarks import replays
-from benchmarks.harness import Calls, Demand, Kind, Plan, Row
+from benchmarks.harness import Calls, Kind, Plan, Row
 from benchmarks.transitions import (
     Schema,
     Transitions,
     as_replay_stores,
     columns,
     cut,
-    prove_rows,
     schemas,
     transitions,
 )
@@ -41,15 +39,12 @@ def _row(schema: Schema, block: int, plan: Plan) -> Row:
     source = transitions(schema, schema.capacity)
     new = transitions(schema, BLOCKS * block, first=schema.capacity)
     row = Row(schema.case, f"add {block}", plan, items=block)
-    demands = _demands(schema, block) if plan.device == "cpu" else ()
     calls = partial(_calls, columns(source, plan.device), new, block)
     row.add("ours", partial(calls, ops.write_rows_), Kind.OURS)
     row.add("torch-slice", partial(calls, _torch_slice), Kind.PLAIN)
     if plan.device == "cpu":
         build = partial(_calls, as_replay_stores(source), new, block, library.write_rows)
-        row.add("ours as in Replay", build, Kind.OURS, demands=demands)
-        for name, peer in replays.REPLAYS.items():
-            row.add(name, partial(_peer, peer, schema, source, new, block))
+        row.add("ours as in Replay", build, Kind.OURS)
     return row
 
 
@@ -57,10 +52,6 @@ def _blocks(schema: Schema, plan: Plan) -> tuple[int, ...]:
     if plan.quick:
         return (1, 64) if schema.name == "CartPole" else (64,)
     return (1, 64) if schema.name == "Atari" else (1, 64, 1024)
-
-
-def _demands(schema: Schema, block: int) -> tuple[Demand, ...]:
-    return (Demand(1, "rlox"),) if (schema.name, block) == ("CartPole", 64) else ()
 
 
 def _torch_slice(columns: list[Tensor], rows: list[Tensor], start: int) -> None:
@@ -79,15 +70,3 @@ def _calls(stored: list[Tensor], new: Transitions, block: int, write: Write) -> 
     starts = range(0, len(stored[0]) - block + 1, block)
     inputs = zip(cycle([stored]), cycle(pool), cycle(starts), strict=False)
     return Calls(write, inputs)
-
-
-def _peer(
-    build: replays.Build, schema: Schema, source: Transitions, new: Transitions, block: int
-) -> Calls:
-    """Proven on a replay that one block fills; timed on the full one."""
-    pool = [cut(new, i * block, (i + 1) * block) for i in range(BLOCKS)]
-    small = build(schema, cut(source, 0, block), block)
-    small.add(*small.pack(pool[0]))
-    prove_rows(small.read(small.sample(min(block, 64))), pool[0])
-    replay = build(schema, source, block)
-    return Calls(replay.add, cycle([replay.pack(rows) for rows in pool]))

@@ -82,6 +82,26 @@ class Timing:
     repeats: int
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """Memory that something takes for each transition that it stores."""
+
+    case: str
+    candidate: str
+    needed_bytes: int
+    held_bytes: float
+    # held over needed, at most
+    most: float
+
+    @property
+    def ratio(self) -> float:
+        return self.held_bytes / self.needed_bytes
+
+    @property
+    def met(self) -> bool:
+        return self.ratio <= self.most
+
+
 class Once(Generic[T]):
     """Builds a thing at its first use and keeps it; a failed build fails again at each use."""
 

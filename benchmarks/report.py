@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.harness import Demand, Kind, Row, Timing
+from benchmarks.harness import Demand, Footprint, Kind, Row, Timing
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Report:
     stem: str
     console: Console
     rows: list[dict[str, Any]] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     met: int = 0
@@ -78,6 +79,22 @@ class Report:
         self.met += sum(verdict.met is True for _, verdict in verdicts)
         self.not_met += sum(verdict.met is False for _, verdict in verdicts)
 
+    def add_footprints(self, footprints: list[Footprint]) -> None:
+        """Shows memory, and keeps it for the file."""
+        table = Table(title=f"{self.stem}: bytes for each transition", title_justify="left")
+        table.add_column("candidate")
+        table.add_column("case")
+        for heading in ("needed", "held", "ratio", "demanded"):
+            table.add_column(heading, justify="right")
+        for x in footprints:
+            word = "[green]met[/]" if x.met else "[red]not met[/]"
+            figures = (str(x.needed_bytes), f"{x.held_bytes:.1f}", f"{x.ratio:.3f}")
+            table.add_row(x.candidate, x.case, *figures, f"{x.most:.3g} at most, {word}")
+        self.console.print(table)
+        self.footprints += footprints
+        self.met += sum(x.met for x in footprints)
+        self.not_met += sum(not x.met for x in footprints)
+
     def close(self, machine: dict[str, Any], folder: Path | None) -> None:
         """Names who was left out, and writes ``<stem>.json``."""
         for name, why in sorted(self.missing.items()):
@@ -95,6 +112,7 @@ class Report:
                 "stem": self.stem,
                 "machine": machine,
                 "rows": self.rows,
+                "footprints": [asdict(x) | {"met": x.met} for x in self.footprints],
                 "left_out": self.missing,
                 "wrong": self.wrong,
             }

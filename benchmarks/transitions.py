@@ -70,15 +70,18 @@ def cut(rows: Transitions, start: int, stop: int) -> Transitions:
     return {name: column[start:stop] for name, column in rows.items()}
 
 
-def prove_rows(got: Transitions, source: Transitions) -> None:
+def prove_rows(got: Transitions, source: Transitions) -> NDArray[np.int64]:
     """Each row of ``got`` is one of ``source``, whole, and they are spread over all of it.
+
+    Returns:
+        Which rows of ``source`` they are.
 
     Raises:
         AssertionError: That is not so.
     """
     reward = np.asarray(got["reward"]).ravel()
     first, total = source["reward"][0], len(source["reward"])
-    row = (reward - first).astype(np.int64)
+    row: NDArray[np.int64] = (reward - first).astype(np.int64)
     stored = (row >= 0) & (row < total)
     assert stored.all(), "a row was never stored"
     for name, column in got.items():
@@ -87,6 +90,7 @@ def prove_rows(got: Transitions, source: Transitions) -> None:
         )
     off = abs(row.mean() - (total - 1) / 2) / (total / np.sqrt(12 * len(row)) + 1e-9)
     assert off < 6, f"the mean row is {off:.0f} standard deviations off the middle"
+    return row
 
 
 def columns(source: Transitions, device: str) -> list[torch.Tensor]:
