@@ -198,6 +198,14 @@ def new_columns(
         return {name: columns[name] for name in like}
 
 
+def empty_rows(like: Tensor, n: int) -> Tensor:
+    """Uninitialised memory for n rows of a column, contiguous, on its device."""
+    if not _row_bytes(like):
+        return like.new_empty((n, *like.shape[1:]))
+    empty = _empty(n, _row_bytes(like), like.device, "plain")
+    return empty.view(like.dtype).view(n, *like.shape[1:])
+
+
 def _records(like: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """Which columns share a record."""
     # Large elements come first, so that each field is aligned without gaps.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from machin_fast._extension import library
 from machin_fast.data.batch import Batch
-from machin_fast.data.counters import Counters
+from machin_fast.data.columns import empty_rows
+from machin_fast.data.counters import APPENDED, DRAWS, OLDEST, SEED, Counters
 from machin_fast.data.priorities import Priorities
 from machin_fast.data.table import Table
 
@@ -25,6 +26,9 @@ class DirectReplay:
         priorities: Of the replay, if it has some.
         batches: Number of batches that are in memory at once.
         update_priority: For the batches.
+
+    Attributes:
+        batch_size: Rows of the last batch; None before the first.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class DirectReplay:
         self._update_priority = update_priority
         self._ring: list[tuple[Batch, Any]] = []
         self._batches = batches
-        self._rows = 0
+        self.batch_size: int | None = None
         self._next = 0
 
     def append(self, columns: Mapping[str, Any]) -> bool:
@@ -58,8 +62,8 @@ class DirectReplay:
         """
         if tuple(columns) != self._names:
             return False
-        counters = self._counters
-        appended, capacity = counters.appended, self._capacity
+        words, capacity = self._counters.words, self._capacity
+        appended = words[APPENDED]
         mass = 0.0 if self._priorities is None else self._priorities.default_mass()
         try:
             n = library.replay_append(
@@ -69,30 +73,30 @@ class DirectReplay:
             return False  # the long way tells what is wrong
         if n is None:
             return False
-        appended += n
-        counters.appended = appended
-        if appended - counters.oldest > capacity:
-            counters.oldest = appended - capacity
+        words[APPENDED] = appended = appended + n
+        if appended - words[OLDEST] > capacity:
+            words[OLDEST] = appended - capacity
         return True
 
     def sample(self, n: int, beta: float) -> Batch:
-        """Draws and fetches n rows into memory that was used before."""
-        if n != self._rows:
+        """Draws and fetches n rows, of a memory that holds some, into memory used before."""
+        if n != self.batch_size:
             with torch.inference_mode(False):  # autograd must be able to use the memory
                 self._ring = [self._new_batch(n) for _ in range(self._batches)]
-            self._rows = n
+            self.batch_size = n
         self._next = (self._next + 1) % self._batches
         batch, memory = self._ring[self._next]
-        counters = self._counters
+        words = self._counters.words
+        draws = words[DRAWS]
         library.replay_sample(
-            self._columns, memory, self._nodes, counters.seed, counters.draws, counters.oldest,
-            counters.appended, beta,
+            self._columns, memory, self._nodes, words[SEED], draws, words[OLDEST],
+            words[APPENDED], beta,
         )  # fmt: skip
-        counters.draws += 1
+        words[DRAWS] = draws + 1
         return batch
 
     def _new_batch(self, n: int) -> tuple[Batch, Any]:
-        columns = {name: x.new_empty((n, *x.shape[1:])) for name, x in self._like.items()}
+        columns = {name: empty_rows(x, n) for name, x in self._like.items()}
         slot, index = torch.empty((2, n), dtype=torch.int64)
         weight, mass = torch.empty((2, n), dtype=torch.float32)
         memory = library.views((slot, index, weight, mass, *columns.values()))

@@ -3,8 +3,9 @@
 A plan is walked as often as one likes. Each walk takes the rows that are there when it begins, and
 draws anew: with a ``torch.Generator`` of a known seed the same rows, without one by torch's default
 generator. Rows that leave a replay during a walk are missing then (IndexError), except where each
-draw is a new one (``uniform``, and what a replay draws by its own priorities). Batches are in
-memory of their own.
+draw is a new one (``uniform``, and what a replay draws by its own priorities). If no row is there,
+``epochs`` and ``episodes`` have no batch, other plans fail (ValueError). Batches are in memory of
+their own.
 """
 
 from __future__ import annotations
@@ -106,8 +107,14 @@ def full(source: Source) -> Plan:
     Raises:
         ValueError: There are no rows.
     """
-    _check_rows("full", source)
-    return Plan(source, lambda: [Draw(_all_rows(source))], _rows_of(source), lambda: 1)
+    op = "full"
+    _check_rows(op, source)
+
+    def draws() -> Iterator[Draw]:
+        _check_rows(op, source)
+        yield Draw(_all_rows(source))
+
+    return Plan(source, draws, _rows_of(source), lambda: 1)
 
 
 def uniform(
@@ -134,16 +141,24 @@ def uniform(
         ValueError: A number is less than 1, there are no rows, or fewer than ``batch_size``
             without ``replace``.
     """
-    _check("uniform", source, batch_size=batch_size, batches=batches)
-    if not replace and batch_size > len(source):
-        raise ValueError(
-            f"uniform: batch_size must be at most {len(source)} without replace, got {batch_size}"
-        )
+    op = "uniform"
+    _check(op, source, batch_size=batch_size, batches=batches)
+
+    def rows() -> int:
+        _check_rows(op, source)
+        n = len(source)
+        if not replace and batch_size > n:
+            raise ValueError(
+                f"{op}: batch_size must be at most {n} without replace, got {batch_size}"
+            )
+        return n
 
     def draws() -> Iterator[Draw]:
         draw = _with_replacement if replace else _distinct
         for _ in range(batches):
-            yield Draw(source.oldest + draw(len(source), batch_size, generator))
+            yield Draw(source.oldest + draw(rows(), batch_size, generator))
+
+    rows()  # refuses what it must now
 
     return Plan(source, draws, _rows_of(source), lambda: batches)
 
@@ -209,6 +224,7 @@ def cycle(
     _check("cycle", source, batch_size=batch_size, batches=batches)
 
     def draws() -> Iterator[Draw]:
+        _check_rows("cycle", source)
         rows = _all_rows(source)
         rest = rows[:0]
         for _ in range(batches):
@@ -291,6 +307,7 @@ def prioritized(
         return rank**-exponent
 
     def draws() -> Iterator[Draw]:
+        _check_rows(op, source)
         rows = _all_rows(source)
         yield from _by_mass(op, rows, masses(), batch_size, batches, correction, generator)
 
@@ -336,6 +353,7 @@ def windows(
     """
     op = "windows"
     _check(op, source, batch_size=batch_size, length=length, batches=batches)
+    _check_int(op, "burn_in", burn_in)
     if not 0 <= burn_in < length:
         raise ValueError(f"{op}: burn_in must be in [0, {length}), got {burn_in}")
     correction = 0.4 if beta is None else beta
@@ -350,6 +368,7 @@ def windows(
             )  # fmt: skip
 
     def draws() -> Iterator[Draw]:
+        _check_rows(op, source)
         starts = source.window_starts(length).cpu()
         if priority is not None and isinstance(source, Trajectory):
             masses = _priorities_in(op, source, priority)[starts]
@@ -537,11 +556,15 @@ def _check_own(op: str, **given: object) -> None:
 
 def _check(op: str, source: Source, **counts: int) -> None:
     for name, count in counts.items():
-        if not isinstance(count, int):
-            raise TypeError(f"{op}: {name} must be an int, got {count!r}")
+        _check_int(op, name, count)
         if count < 1:
             raise ValueError(f"{op}: {name} must be at least 1, got {count}")
     _check_rows(op, source)
+
+
+def _check_int(op: str, name: str, value: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{op}: {name} must be an int, got {value!r}")
 
 
 def _check_beta(op: str, beta: float) -> None:

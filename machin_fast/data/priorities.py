@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class Priorities:
 
     Attributes:
         nodes: The tree (``machin_fast.ops.sum_tree_new``), with minimum.
-        largest: The largest priority ever set, ``[]`` float64, at least 1.
+        largest: The largest priority ever set, ``[1]`` float64, at least 1.
     """
 
     def __init__(
@@ -44,9 +45,25 @@ class Priorities:
         self.alpha = alpha
         self.epsilon = epsilon
         self.nodes = ops.sum_tree_new(capacity, device=device, minimum=True)
-        self.largest = torch.ones((), dtype=torch.float64)
+        self._hold(torch.ones(1, dtype=torch.float64))
         self._zero_stays = zero_stays
         self._direct = direct_calls and device.type == "cpu" and not zero_stays
+
+    def _hold(self, largest: Tensor) -> None:
+        self.largest = largest
+        self._largest: Any = memoryview(largest.numpy())  # type: ignore[arg-type]
+
+    def share(self) -> None:
+        """Moves everything to memory that processes share."""
+        self.nodes.share_memory_()
+        self._hold(self.largest.share_memory_())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_largest"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._hold(self.largest)
 
     @property
     def leaves(self) -> Tensor:
@@ -72,7 +89,7 @@ class Priorities:
 
     def default_mass(self) -> float:
         """The mass of the largest priority so far."""
-        return float((self.largest.item() + self.epsilon) ** self.alpha)
+        return float((self._largest[0] + self.epsilon) ** self.alpha)
 
     def set(self, first: int, mass: Tensor) -> None:
         """Sets rows ``first`` and following to masses ``[n]``, n at most the capacity."""

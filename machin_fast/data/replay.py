@@ -20,7 +20,7 @@ from machin_fast.data.columns import (
     check_same_columns,
     common_length,
 )
-from machin_fast.data.counters import Counters
+from machin_fast.data.counters import APPENDED, OLDEST, Counters
 from machin_fast.data.direct_replay import DirectReplay
 from machin_fast.data.draws import uniform_rows
 from machin_fast.data.frames import Frames
@@ -396,13 +396,15 @@ class Replay:
         Raises:
             ValueError: ``n`` is less than 1, the memory is empty, or the replay draws windows.
         """
-        self._check_draw("sample", n)
-        if self.window is not None:
-            raise ValueError(
-                f"Replay.sample: window must be None, got {self.window}. Use sample_windows"
-            )
-        if self._direct is not None:
-            return self._direct.sample(n, self.current_beta)
+        direct, words = self._direct, self._counters.words
+        if direct is None or n != direct.batch_size or words[APPENDED] == words[OLDEST]:
+            self._check_draw("sample", n)
+            if self.window is not None:
+                raise ValueError(
+                    f"Replay.sample: window must be None, got {self.window}. Use sample_windows"
+                )
+        if direct is not None:
+            return direct.sample(n, self.beta if self.beta_steps is None else self.current_beta)
         if self._priorities is not None:
             return self._fetch(*self.draw(n))
         counters = self._counters

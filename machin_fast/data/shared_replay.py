@@ -67,8 +67,7 @@ class SharedReplay(Replay):
         super().append(**{name: column[:0] for name, column in rows.items()})
         self._counters.share()
         if self._priorities is not None:
-            self._priorities.nodes.share_memory_()
-            self._priorities.largest.share_memory_()
+            self._priorities.share()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -87,6 +86,7 @@ class SharedReplay(Replay):
         finally:
             self._lock.release()
 
+    __len__ = _in_turn(Replay.__len__)
     append = _in_turn(Replay.append)
     sample = _in_turn(Replay.sample)
     sample_windows = _in_turn(Replay.sample_windows)
