@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class DirectReplay:
         update_priority: For the batches.
 
     Attributes:
-        batch_size: Rows of the last batch; None before the first.
+        batch_size: Rows of the last batch; before the first NaN, which equals nothing.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class DirectReplay:
         self._update_priority = update_priority
         self._ring: list[tuple[Batch, Any]] = []
         self._batches = batches
-        self.batch_size: int | None = None
+        self.batch_size: float = math.nan
         self._next = 0
 
     def append(self, columns: Mapping[str, Any]) -> bool:
