@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 import torch
 
+import machin_fast.functional
 import machin_fast.ops
 
 ROOT = Path(__file__).parents[1]
@@ -311,6 +312,11 @@ def doc_faults(function: Callable[..., object]) -> list[str]:
 @pytest.mark.parametrize("name", machin_fast.ops.__all__)
 def test_a_public_op_documents_itself(name: str) -> None:
     assert doc_faults(getattr(machin_fast.ops, name)) == []
+
+
+@pytest.mark.parametrize("name", machin_fast.functional.__all__)
+def test_a_public_formula_documents_itself(name: str) -> None:
+    assert doc_faults(getattr(machin_fast.functional, name)) == []
 
 
 def test_every_public_function_of_an_op_is_exported() -> None:

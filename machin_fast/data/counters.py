@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 SEED, DRAWS, APPENDED, OLDEST, STALE = range(5)
 """Places of the numbers."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from machin_fast.functional._checks import check_mask
 
 
 def sequence_priority(error: Tensor, mask: Tensor | None = None, eta: float = 0.9) -> Tensor:
@@ -33,12 +34,7 @@ def sequence_priority(error: Tensor, mask: Tensor | None = None, eta: float = 0.
     size = error.abs()
     steps: Tensor | int = len(error)
     if mask is not None:
-        if mask.shape != error.shape:
-            raise ValueError(
-                f"{op}: mask must have shape {list(error.shape)}, got {list(mask.shape)}"
-            )
-        if mask.dtype is not torch.bool:
-            raise TypeError(f"{op}: mask must be bool, got {mask.dtype}")
+        check_mask(op, "mask", mask, error.shape)
         # Not multiplied: what is masked may be NaN.
         size = size.masked_fill(~mask, 0)
         steps = mask.sum(0).clamp(min=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from machin_fast.functional import polyak_update_
+from machin_fast.functional import hard_update_, polyak_update_
 
 SHAPES = [(), (1,), (7,), (5, 13)]
 
@@ -46,3 +46,24 @@ def test_a_bad_argument_changes_nothing(source, rate, message):
     with pytest.raises(ValueError, match=message):
         polyak_update_([target], [torch.ones(source)], rate)
     assert target.tolist() == [0, 0]
+
+
+def test_a_hard_update_copies_parameters_and_buffers_of_any_dtype(device):
+    source = [torch.randn(shape, device=device, requires_grad=True) for shape in SHAPES]
+    source += [torch.tensor(2**60 + 1, device=device), torch.tensor([True, False], device=device)]
+    target = [torch.zeros_like(x) for x in source]
+    target[0].requires_grad_()
+    hard_update_(iter(target), iter(source))
+    for t, s in zip(target, source, strict=True):
+        assert torch.equal(t, s)
+        assert t.is_leaf and t.data_ptr() != s.data_ptr()
+    hard_update_([], [])
+
+
+def test_a_hard_update_of_other_shapes_changes_nothing():
+    target = [torch.zeros(2), torch.zeros(3)]
+    for source in ([torch.ones(2)], [torch.ones(2), torch.ones(1)]):
+        text = r"hard_update_: source must have shapes \[\[2\], \[3\]\], got"
+        with pytest.raises(ValueError, match=text):
+            hard_update_(target, source)
+    assert not any(x.any() for x in target)
