@@ -96,6 +96,10 @@ class Priorities:
         row = torch.arange(first, first + mass.shape[0], device=self.device)
         ops.sum_tree_update_(self.nodes, row % self.capacity, mass, capacity=self.capacity)
 
+    def total(self) -> float:
+        """The sum of all masses. On CUDA this waits for the device."""
+        return float(ops.sum_tree_total(self.nodes, capacity=self.capacity))
+
     def clear(self, first: int, last: int) -> None:
         """Sets rows [first, last) to mass 0."""
         if first < last:

@@ -68,7 +68,8 @@ class Replay:
         alpha: Exponent of priorities, at least 0; 0 draws uniformly.
         beta: Exponent of importance weights, in [0, 1].
         beta_steps: Draws over which ``beta`` grows to 1. None: it stays.
-        epsilon: Added to each priority, so that a row with priority 0 is still drawn at times.
+        epsilon: Added to each priority, so that a row with priority 0 is still drawn at times. If
+            it is 0, such a row is not drawn, unless all are 0: then all are alike.
         seed: Of the draws. None: from torch's default generator.
         batches: Number of batches that are in memory at once, at least 1.
         memory: Of the CPU: "plain", or "pinned" for fast copies to a GPU. See ``SharedReplay``
@@ -403,7 +404,7 @@ class Replay:
                 raise ValueError(
                     f"Replay.sample: window must be None, got {self.window}. Use sample_windows"
                 )
-        if direct is not None:
+        if direct is not None and not self._nothing_weighs():
             return direct.sample(n, self.beta if self.beta_steps is None else self.current_beta)
         if self._priorities is not None:
             return self._fetch(*self.draw(n))
@@ -481,11 +482,29 @@ class Replay:
             raise ValueError(
                 "Replay.draw: the replay must have priorities, got none. Use plans.uniform"
             )
+        if self._nothing_weighs():
+            return self._draw_alike(n)
         slot, mass = tree.draw(n, counters.seed, counters.draws)
         weight = tree.weight(mass, self.current_beta)
         counters.draws += 1
         first = counters.appended - self.capacity  # the row whose slot is overwritten next
         return first + (slot - first) % self.capacity, weight
+
+    def _nothing_weighs(self) -> bool:
+        """Whether all priorities are 0, and epsilon, too."""
+        tree = self._priorities
+        return tree is not None and tree.epsilon == 0 and tree.total() == 0
+
+    def _draw_alike(self, n: int) -> tuple[Tensor, Tensor]:
+        """As ``draw``, uniformly."""
+        counters = self._counters
+        if self.window is None:
+            rows = torch.arange(self.oldest, self.appended, device=self.device)
+        else:
+            rows = self.window_starts(self.window)
+        place = uniform_rows(counters.seed, counters.draws, n, 0, rows.shape[0], self.device)
+        counters.draws += 1
+        return rows[place], full_weight(place)
 
     def masses(self) -> Tensor:
         """What the rows weigh in the draws, ``[len(self)]`` float32, oldest first, a copy.

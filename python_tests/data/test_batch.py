@@ -54,6 +54,51 @@ def test_a_batch_of_sequences_is_as_long_as_there_are_sequences():
     assert sequences.mask is mask and sequences.burn_in == 2
 
 
+def test_rows_become_sequences_without_a_copy():
+    fetch = Fetcher()
+    columns = {"reward": torch.rand(3, 4), "note": ["a"] * 12}
+    index = torch.arange(12).view(3, 4)
+    got = Batch(
+        columns, index, full_weight(index), more={"next_reward": fetch},
+        update_priority=lambda index, priority: None,
+    )  # fmt: skip
+    start, mask, weight = index[0], torch.rand(3, 4) < 0.5, torch.rand(4)
+    seen = []
+    sequences = got.as_sequences(
+        start, mask, weight=weight, burn_in=2,
+        update_priority=lambda index, priority: seen.append((index, priority)),
+    )  # fmt: skip
+    assert len(sequences) == 4 and sequences.burn_in == 2
+    assert sequences.index is start and sequences.mask is mask and sequences.weight is weight
+    assert sequences.reward is columns["reward"] and sequences.note is columns["note"]
+    sequences.update_priority(weight)
+    assert seen == [(start, weight)]
+    assert fetch.calls == 0
+    assert sequences.next_reward.tolist() == [1, 2, 3, 4]
+    assert got.index is index and got.mask is None and "next_reward" not in got.columns
+
+
+def test_sequences_weigh_alike_and_take_no_priorities_unless_said_otherwise():
+    index = torch.arange(12).view(3, 4)
+    got = Batch(
+        {"reward": index}, index, full_weight(index), update_priority=lambda index, priority: None
+    )
+    sequences = got.as_sequences(index[0], index >= 0)
+    assert sequences.weight.dtype == torch.float32 and sequences.weight.tolist() == [1.0] * 4
+    assert sequences.burn_in == 0
+    with pytest.raises(ValueError, match="must come from a prioritized replay"):
+        sequences.update_priority(torch.ones(4))
+
+
+def test_sequences_are_where_the_columns_are(device):
+    index = torch.arange(12, device=device).view(3, 4)
+    got = Batch({"reward": index}, index, full_weight(index))
+    start = torch.arange(4)
+    sequences = got.as_sequences(start, index.cpu() >= 0, weight=torch.rand(4))
+    for tensor in (sequences.index, sequences.mask, sequences.weight):
+        assert tensor is not None and tensor.device == index.device
+
+
 def test_the_mapping_that_was_given_stays_as_it_was():
     columns = {"state": torch.zeros(4)}
     got = Batch(columns, INDEX, full_weight(INDEX), more={"next_state": Fetcher()})

@@ -52,30 +52,35 @@ def trajectory(
     )
 
 
+def append_to(source: Replay, *lengths: int) -> None:
+    """Gives a replay more of such steps."""
+    for length in lengths:
+        number = torch.arange(source.appended, source.appended + length, device=source.device)
+        source.append(number=number, state=number[:, None] + number.new_tensor([0.0, 0.5]).float())
+
+
 def replay(lengths: Sequence[int], device: torch.device | str = "cpu", **settings) -> Replay:
     """A replay that was given so many steps, segment by segment."""
     made = Replay(device=device, **{"capacity": 20, "seed": 5} | settings)
-    for rows in pieces(lengths):
-        number = torch.tensor(rows, device=device)
-        made.append(number=number, state=number[:, None] + number.new_tensor([0.0, 0.5]).float())
+    append_to(made, *lengths)
     return made
 
 
 def case(kind: str, device: torch.device | str = "cpu") -> Case:
-    """Trajectories and replays; those that are full have let go of rows 0 to 3 at least."""
+    """Trajectories and replays; those that are full have let go of rows 0 to 5 at least."""
     if kind == "trajectory":
         return Case(trajectory(device=device), pieces(LENGTHS))
     if kind == "not full":
         return Case(replay(LENGTHS, device, capacity=50, evict="segment"), pieces(LENGTHS))
-    if kind == "steps leave":  # keeps segments for its windows, but 4 to 9 has lost its first two
-        left = replay(LENGTHS, device, capacity=18, window=3)
-        return Case(left, [[6, 7, 8, 9], *pieces(LENGTHS)[3:]])
-    assert kind == "segments leave"
-    return Case(replay(LENGTHS, device, capacity=18, evict="segment"), pieces(LENGTHS)[3:])
+    if kind == "steps leave":  # of one "segment": none are kept
+        return Case(replay(LENGTHS, device, capacity=18), [list(range(6, N))])
+    settings = {"segments leave": {"evict": "segment"}, "windows": {"window": 3}}[kind]
+    return Case(replay(LENGTHS, device, capacity=18, **settings), pieces(LENGTHS)[3:])
 
 
-KINDS = ["trajectory", "not full", "steps leave", "segments leave"]
-every_source = pytest.mark.parametrize("kind", KINDS)
+KINDS = ["trajectory", "not full", "segments leave", "windows"]
+every_source = pytest.mark.parametrize("kind", [*KINDS, "steps leave"])
+every_source_of_sequences = pytest.mark.parametrize("kind", KINDS)
 
 
 def batched(values: list, n: int) -> list[list]:
@@ -243,7 +248,7 @@ def test_batches_are_in_memory_of_their_own():
     kept = first.number.clone()
     for batch in others:
         batch.number.zero_()
-    here.source.append(number=torch.zeros(18, dtype=torch.int64), state=torch.zeros(18, 2))
+    append_to(here.source, 18)
     assert torch.equal(first.number, kept)
 
 
@@ -293,15 +298,10 @@ def test_rows_of_a_trajectory_are_drawn_by_priority(alpha, beta, device):
     assert source["priority"].tolist() == PRIORITY.tolist()
 
 
-@pytest.mark.parametrize("by_generator", [True, False])
-def test_rows_of_a_replay_are_drawn_by_its_priorities(by_generator, device):
+def test_rows_of_a_replay_are_drawn_by_its_priorities(device):
     source = prioritized_replay(device, alpha=0.7, beta=0.4)
     before = source.masses()
-    plan = plans.prioritized(
-        source, batch_size=97, batches=40, alpha=9.0, beta=0.4,
-        generator=generator() if by_generator else None,
-    )  # fmt: skip
-    batches = list(plan)
+    batches = list(plans.prioritized(source, batch_size=97, batches=40))
     assert_drawn_as(itertools.chain(*numbers(batches)), probabilities(0.7, 4))
     for batch in batches:
         assert_weights(batch, probabilities(0.7, 4), 0.4)
@@ -310,7 +310,7 @@ def test_rows_of_a_replay_are_drawn_by_its_priorities(by_generator, device):
 
 def test_a_replay_uses_its_own_seed_alpha_and_beta():
     source, twin = (prioritized_replay(alpha=0.7, beta=0.2, beta_steps=10) for _ in range(2))
-    for batch in plans.prioritized(source, batch_size=8, batches=12, alpha=9.0, beta=1.0):
+    for batch in plans.prioritized(source, batch_size=8, batches=12):
         expected = twin.sample(8)
         assert torch.equal(batch.index, expected.index)
         torch.testing.assert_close(batch.weight, expected.weight, atol=WEIGHT, rtol=0)
@@ -349,12 +349,33 @@ def test_draws_by_priority_are_stratified():
     assert numbers(plan) == 50 * [[0, 1, 2, 2, 2, 2, 3, 3]]
 
 
-def test_priorities_are_those_of_when_the_plan_was_made():
+def test_a_replay_s_own_draws_are_by_priorities_as_they_are_at_each():
     source = prioritized_replay()
-    plan = plans.prioritized(source, batch_size=50, generator=generator())
+    drawn = iter(plans.prioritized(source, batch_size=50, batches=3))
+    assert 13 in next(drawn).number.tolist()
     source.update_priority(torch.tensor([13]), torch.tensor([0.0]))
-    assert 13 in numbers(plan)[0]
-    assert 13 not in numbers(plans.prioritized(source, batch_size=50, generator=generator()))[0]
+    assert 13 not in next(drawn).number.tolist()
+    append_to(source, 1)  # enters with the largest so far
+    assert 14 in next(drawn).number.tolist()
+
+
+def test_ranks_are_those_of_when_a_walk_begins():
+    source = prioritized_replay()
+    plan = plans.prioritized(source, batch_size=50, batches=2, by="rank", alpha=20.0)
+    assert numbers(plan) == [[13] * 50] * 2  # by far the most likely
+    source.update_priority(torch.tensor([13]), torch.tensor([0.0]))
+    drawn = iter(plan)
+    assert next(drawn).number.tolist() == [8] * 50
+    source.update_priority(torch.tensor([13]), torch.tensor([9.0]))
+    assert next(drawn).number.tolist() == [8] * 50
+    assert numbers(plan) == [[13] * 50] * 2
+
+
+def test_ranks_stay_with_their_rows_when_others_come_and_leave():
+    source = prioritized_replay()
+    plan = plans.prioritized(source, batch_size=50, by="rank", alpha=20.0)
+    append_to(source, 3)  # of the same priority as 13, which is the first of them
+    assert numbers(plan) == [[13] * 50]
 
 
 @pytest.mark.parametrize("by", ["priority", "rank"])
@@ -365,6 +386,45 @@ def test_new_priorities_are_written_back(by, device):
     assert source.masses().tolist() == [0.0] * 6 + [1.0] + [0.0] * 3
     (rows,) = numbers(plans.prioritized(source, batch_size=20))
     assert rows == [10] * 20
+
+
+ROWS: dict[str, Callable[[Replay], Plan]] = {
+    "full": plans.full,
+    "uniform": lambda source: plans.uniform(source, batch_size=4),
+    "epochs": lambda source: plans.epochs(source, batch_size=4),
+    "cycle": lambda source: plans.cycle(source, batch_size=4, batches=1),
+}
+SEQUENCES: dict[str, Callable[[Replay], Plan]] = {
+    "windows": lambda source: plans.windows(source, batch_size=4, length=2),
+    "episodes": lambda source: plans.episodes(source, batch_size=4),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_batches_of_rows_write_priorities_back_where_rows_are_drawn_by_them(name, device):
+    source = replay([8], device, priority="step", alpha=1.0, epsilon=0.0)
+    batch = next(iter(ROWS[name](source)))
+    batch.update_priority(batch.number.double() + 2)
+    masses = dict(enumerate(source.masses().tolist()))
+    seen = set(batch.number.tolist())
+    assert masses == {row: row + 2 if row in seen else 1 for row in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *itertools.product(ROWS, [{"priority": "window", "window": 3}, {"window": 3}, {}]),
+        *itertools.product(
+            SEQUENCES,
+            [{"priority": "step", "evict": "segment"}, {"priority": "window", "window": 3}],
+        ),
+    ],
+)
+def test_other_batches_write_no_priorities(name, settings):
+    source = replay([8], **settings)
+    (batch, *_) = (ROWS | SEQUENCES)[name](source)
+    with pytest.raises(ValueError, match="the batch must come from a prioritized replay"):
+        batch.update_priority(torch.ones(len(batch)))
 
 
 # -- windows -----------------------------------------------------------------------------------
@@ -395,13 +455,15 @@ def assert_windows(batch: Batch, segments: list[list[int]], length: int) -> None
         assert mask == len(real) * [True] + padding * [False]
 
 
-@every_source
+@every_source_of_sequences
 @pytest.mark.parametrize("length", [1, 3, 4, 9])
 def test_windows_stay_in_their_segment_and_begin_anywhere(kind, length, device):
     here = case(kind, device)
+    own = kind == "windows" and length == 3  # by the replay's seed
     plan = plans.windows(
-        here.source, batch_size=20, length=length, batches=60, generator=generator()
-    )
+        here.source, batch_size=20, length=length, batches=60,
+        generator=None if own else generator(),
+    )  # fmt: skip
     starts = []
     for batch in plan:
         assert_windows(batch, here.segments, length)
@@ -442,8 +504,8 @@ def window_replay(
 ) -> tuple[Replay, dict[int, float]]:
     """A replay that has let go of segments, and the masses of its windows of 3 steps."""
     made = replay(
-        LENGTHS, device, capacity=18, priority="window", window=3, evict="segment",
-        alpha=0.5, beta=0.4, epsilon=0.0, seed=seed,
+        LENGTHS, device, capacity=18, priority="window", window=3, alpha=0.5, beta=0.4,
+        epsilon=0.0, seed=seed,
     )  # fmt: skip
     starts = expected_starts(pieces(LENGTHS)[3:], 3)
     priority = [0.5 + i for i in range(len(starts))]
@@ -451,15 +513,10 @@ def window_replay(
     return made, {start: p**0.5 for start, p in zip(starts, priority, strict=True)}
 
 
-@pytest.mark.parametrize("by_generator", [True, False])
-def test_windows_of_a_replay_are_drawn_by_its_priorities(by_generator, device):
+def test_windows_of_a_replay_are_drawn_by_its_priorities(device):
     source, mass = window_replay(device)
-    plan = plans.windows(
-        source, batch_size=31, length=3, batches=80, burn_in=1, beta=0.4,
-        generator=generator() if by_generator else None,
-    )  # fmt: skip
     starts = []
-    for batch in plan:
+    for batch in plans.windows(source, batch_size=31, length=3, batches=80, burn_in=1):
         assert_windows(batch, pieces(LENGTHS)[3:], 3)
         assert_weights(batch, mass, 0.4)
         assert batch.burn_in == 1
@@ -491,6 +548,16 @@ def test_new_priorities_of_windows_are_written_back():
     assert batch.index.tolist() == [16] * 9
 
 
+def test_rows_that_begin_no_window_take_no_priority(device):
+    source, mass = window_replay(device)
+    before, largest = source.masses(), source.max_priority
+    others = torch.tensor([row for row in range(12, N) if row not in mass], device=device)
+    assert others.numel()
+    source.update_priority(others, torch.full(others.shape, 9e9, device=device))
+    assert torch.equal(source.masses(), before)
+    assert source.max_priority == largest and source.stale_updates == 0
+
+
 # -- episodes ----------------------------------------------------------------------------------
 
 
@@ -513,7 +580,7 @@ def sequences(batch: Batch) -> list[list[int]]:
     return found
 
 
-@every_source
+@every_source_of_sequences
 def test_episodes_come_once_an_epoch_in_another_order(kind, device):
     here = case(kind, device)
     count = len(here.segments)
@@ -526,7 +593,7 @@ def test_episodes_come_once_an_epoch_in_another_order(kind, device):
     assert len({str(epoch) for epoch in epochs}) > 1
 
 
-@every_source
+@every_source_of_sequences
 @pytest.mark.parametrize("per_sequence", [1, 2, 3])
 def test_segments_follow_each_other_in_order_without_shuffle(kind, per_sequence, device):
     here = case(kind, device)
@@ -731,6 +798,142 @@ def test_without_a_generator_torch_s_own_decides():
             assert walk(make()) == first != second
 
 
+# -- rows that come and go ---------------------------------------------------------------------
+
+# Over a replay with priorities of steps, that keeps segments, or one with priorities of windows.
+LIVE: dict[str, Callable[[Replay, Replay], Plan]] = {
+    "full": lambda steps, windows: plans.full(steps),
+    "uniform": lambda steps, windows: plans.uniform(steps, batch_size=40, batches=9),
+    "uniform, distinct": lambda steps, windows: plans.uniform(
+        steps, batch_size=8, batches=60, replace=False
+    ),
+    "epochs": lambda steps, windows: plans.epochs(steps, batch_size=5, epochs=2),
+    "cycle": lambda steps, windows: plans.cycle(steps, batch_size=5, batches=9),
+    "prioritized": lambda steps, windows: plans.prioritized(steps, batch_size=40, batches=9),
+    "prioritized, rank": lambda steps, windows: plans.prioritized(
+        steps, batch_size=40, batches=9, by="rank"
+    ),
+    "windows": lambda steps, windows: plans.windows(windows, batch_size=40, length=3, batches=9),
+    "windows, length": lambda steps, windows: plans.windows(
+        windows, batch_size=40, length=2, batches=9
+    ),
+    "episodes": lambda steps, windows: plans.episodes(steps, batch_size=2, epochs=2),
+}
+FIXED = ["epochs", "cycle", "prioritized, rank", "windows, length", "episodes"]
+DRAWN = ["uniform", "uniform, distinct", "prioritized", "windows"]
+# Of 10 rows, and of 18; of others 9.
+BATCHES = {
+    "full": (1, 1), "uniform, distinct": (60, 60), "epochs": (4, 8), "episodes": (2, 4)
+}  # fmt: skip
+every_live_plan = pytest.mark.parametrize("name", LIVE)
+
+
+def live(name: str) -> tuple[Plan, list[Replay]]:
+    """A plan over 10 rows in 2 segments, and the replays, which have room for 20."""
+    sources = [
+        replay([6, 4], priority="step", evict="segment"),
+        replay([6, 4], priority="window", window=3),
+    ]
+    return LIVE[name](*sources), sources
+
+
+def more(sources: Iterable[Replay], *lengths: int) -> None:
+    for source in sources:
+        append_to(source, *lengths)
+
+
+def seen(batches: Iterable[Batch]) -> set[int]:
+    return {row for batch in batches for row in batch.number.flatten().tolist()}
+
+
+@every_live_plan
+def test_a_walk_takes_the_rows_that_are_there_when_it_begins(name):
+    plan, sources = live(name)
+    few, many = BATCHES.get(name, (9, 9))
+    assert len(plan) == len(plan.shard(0, 2)) == few
+    assert seen(plan) == set(range(10)) and len(list(plan)) == few
+    more(sources, 5, 3)
+    assert len(plan) == len(plan.shard(0, 2)) == many
+    batches = list(plan)
+    assert seen(batches) == set(range(18)) and len(batches) == many
+    more(sources, 9)  # the first two segments leave
+    assert seen(plan) == set(range(10, 27))
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_walk_of_fixed_rows_does_not_see_what_comes_later(name):
+    plan, sources = live(name)
+    batches = iter(plan)
+    first = next(batches)
+    more(sources, 5, 3)
+    later = list(batches)
+    assert 1 + len(later) == BATCHES.get(name, (9, 9))[0]
+    assert seen([first, *later]) == set(range(10))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_walk_of_new_draws_sees_what_comes_and_misses_nothing_that_leaves(name):
+    plan, sources = live(name)
+    batches = iter(plan)
+    assert seen([next(batches)]) <= set(range(10))
+    more(sources, 5, 3, 9)
+    later = list(batches)
+    assert 1 + len(later) == BATCHES.get(name, (9, 9))[0]
+    assert seen(later) == set(range(10, 27))
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_rows_that_leave_during_a_walk_are_missing_then(name):
+    plan, sources = live(name)
+    batches = iter(plan)
+    next(batches)
+    more(sources, 20)  # all that were there leave
+    with pytest.raises(IndexError, match=r"index must be in \[10, 30\), got \d"):
+        next(batches)
+    assert seen(plan) == set(range(10, 30))  # the next walk has what is there
+
+
+@every_live_plan
+def test_a_walk_that_finds_no_rows(name):
+    plan, sources = live(name)
+    for source in sources:
+        source.clear()
+    if name in ("epochs", "episodes"):
+        assert len(plan) == len(list(plan)) == 0
+    else:
+        with pytest.raises(ValueError, match=r"must (have|hold) at least 1 row, got 0$"):
+            list(plan)
+
+
+def test_a_walk_that_finds_too_few_rows_for_a_batch_without_replacement():
+    source = replay([10])
+    plan = plans.uniform(source, batch_size=8, replace=False)
+    source.clear()
+    append_to(source, 7)
+    with pytest.raises(
+        ValueError, match="uniform: batch_size must be at most 7 without replace, got 8"
+    ):
+        list(plan)
+    append_to(source, 1)
+    assert [sorted(rows) for rows in numbers(plan)] == [list(range(10, 18))]
+
+
+def test_no_priority_that_is_positive_is_an_error_when_a_walk_begins():
+    source = trajectory(LENGTHS, priority=torch.zeros(N))
+    message = "priority must be positive somewhere, got 0 everywhere"
+    plan = plans.prioritized(source, batch_size=2)
+    with pytest.raises(ValueError, match=f"^prioritized: {message}"):
+        next(iter(plan))
+    plan = plans.windows(source, batch_size=2, length=3, priority="priority")
+    with pytest.raises(ValueError, match=f"^windows: {message}"):
+        next(iter(plan))
+    own = prioritized_replay()
+    plan = plans.prioritized(own, batch_size=2)
+    own.update_priority(torch.arange(4, 14), torch.zeros(10))
+    with pytest.raises(RuntimeError, match="must hold a positive weight, got total 0"):
+        next(iter(plan))
+
+
 # -- bad arguments -----------------------------------------------------------------------------
 
 
@@ -783,6 +986,7 @@ COUNTS = [
     }.items()
     for count in counts
 ]
+OWN = "must be None for a replay, which has its own, got "
 COLUMNS = "must have a column {}, got number, state. Add it with transforms"
 OTHERS = [
     ("uniform", {"batch_size": 25, "replace": False},
@@ -803,8 +1007,6 @@ OTHERS = [
      "priority must be finite and not negative, got nan at position 3"),
     ("prioritized", {"source": spoiled(-1.0)},
      "priority must be finite and not negative, got -1.0 at position 3"),
-    ("prioritized", {"source": trajectory(LENGTHS, priority=torch.zeros(N))},
-     "priority must be positive somewhere, got 0 everywhere"),
     ("prioritized", {"source": trajectory(LENGTHS, priority=torch.ones(N, 1))},
      r"priority must have shape \[24\], got \[24, 1\]"),
     ("windows", {"burn_in": 3}, r"burn_in must be in \[0, 3\), got 3"),
@@ -814,10 +1016,21 @@ OTHERS = [
      f"source {COLUMNS.format('urgency')}"),
     ("windows", {"source": spoiled(math.inf), "priority": "priority"},
      "priority must be finite and not negative, got inf at position 3"),
-    ("windows", {"source": trajectory(LENGTHS, zero=torch.zeros(N)), "priority": "zero"},
-     "priority must be positive somewhere, got 0 everywhere"),
-    ("windows", {"source": window_replay()[0], "priority": "priority"},
-     "priority must be None for a replay, got 'priority'"),
+    *(
+        (name, {"source": make(), **given}, f"{next(iter(given))} {OWN}{got}$")
+        for name, make, given, got in (
+            ("prioritized", prioritized_replay, {"alpha": 0.5}, 0.5),
+            ("prioritized", prioritized_replay, {"beta": 0.0}, 0.0),
+            ("prioritized", prioritized_replay, {"generator": generator()}, "<torch.*>"),
+            ("windows", lambda: window_replay()[0], {"beta": 0.4}, 0.4),
+            ("windows", lambda: replay([4], window=3), {"beta": 0.4}, 0.4),
+            ("windows", lambda: window_replay()[0], {"generator": generator()}, "<torch.*>"),
+            ("windows", lambda: window_replay()[0], {"priority": "priority"}, "'priority'"),
+            ("windows", lambda: window_replay()[0], {"priority": "number", "length": 2},
+             "'number'"),
+            ("windows", lambda: replay([4], evict="segment"), {"priority": "number"}, "'number'"),
+        )
+    ),
     ("episodes", {"per_sequence": 7}, "per_sequence must be at most 6, got 7"),
     ("episodes", {"batch_size": 7, "drop_last": True},
      "batch_size must be at most 6 with drop_last, got 7"),
@@ -830,6 +1043,16 @@ OTHERS = [
 def test_bad_arguments_are_named_when_the_plan_is_made(name, arguments, message):
     with pytest.raises(ValueError, match=f"^{name}: {message}"):
         bad_plan(name, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [*((name, next(iter(given))) for name, given, _ in COUNTS), ("windows", "burn_in")],
+)
+def test_counts_are_ints(name, count):
+    for wrong in (2.5, 1.0, "2"):
+        with pytest.raises(TypeError, match=f"^{name}: {count} must be an int, got {wrong!r}$"):
+            bad_plan(name, {count: wrong})
 
 
 @pytest.mark.parametrize("name", ["windows", "episodes"])

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from machin_fast.data import Replay
+from machin_fast._extension import direct_calls
+from machin_fast.data import Replay, Trajectory
 
 
 def rows(first: int, n: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -122,6 +123,15 @@ def test_columns_take_at_most_a_twentieth_more_memory_than_their_rows():
     assert replay.nbytes() == 1000 * (84 + 8 + 4)
 
 
+def test_rows_of_a_list_stay_objects_even_if_they_happen_to_be_of_one_shape():
+    replay = Replay(6)
+    replay.append(path=[[1, 2], [3]], number=torch.arange(2))
+    replay.append(path=[[4, 5]], number=torch.arange(2, 3))
+    replay.append(path=[], number=torch.arange(3, 3))
+    replay.append(path=[[6], [7]], number=torch.arange(3, 5))
+    assert replay.rows(torch.arange(5)).path == [[1, 2], [3], [4, 5], [6], [7]]
+
+
 def test_a_loop_of_somebody_else_runs(device):
     replay = Replay(1_000, device=device, priority="step", alpha=0.6, beta=0.4)
     critic = torch.nn.Linear(3, 1, device=device)
@@ -143,6 +153,7 @@ def test_a_loop_of_somebody_else_runs(device):
 # -- reused memory -----------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not direct_calls, reason="without direct calls no memory is used again")
 @pytest.mark.parametrize("batches", [1, 3])
 def test_a_batch_changes_with_the_documented_sample_and_not_before(batches):
     replay = Replay(1000, seed=0, batches=batches)
@@ -194,6 +205,81 @@ def test_uniform_draws_are_uniform(device):
     assert set(drawn) == set(range(15, 25))
     chi_square = sum((count - 10_000) ** 2 / 10_000 for count in drawn.values())
     assert chi_square < 27.9  # 9 degrees of freedom, p = 0.001
+
+
+def chi_square_limit(degrees: int) -> float:
+    """The value exceeded with probability 0.001 (Wilson and Hilferty's approximation)."""
+    return degrees * (1 - 2 / (9 * degrees) + 3.09 * (2 / (9 * degrees)) ** 0.5) ** 3
+
+
+@pytest.mark.parametrize("n", [1, 100, 1_000])
+@pytest.mark.parametrize("priority", [None, "step"])
+def test_a_million_draws_pass_the_chi_square_test(priority, n, device):
+    size = 1_000
+    replay = Replay(size, device=device, priority=priority, alpha=0.7, seed=4)
+    replay.append(**rows(0, 1_700, device))
+    oldest = 700
+    probability = torch.full((size,), 1 / size, dtype=torch.float64)
+    if priority:
+        new = torch.rand(size, generator=torch.Generator().manual_seed(1)) ** 3 * 5 + 0.01
+        replay.update_priority(torch.arange(oldest, oldest + size, device=device), new.to(device))
+        probability = expected_probability(new, 0.7)
+    calls = 1_000_000 // n if n > 1 else 20_000
+    drawn = torch.zeros(size, dtype=torch.float64)
+    for _ in range(calls):
+        index = replay.sample(n).index.cpu() - oldest
+        drawn += torch.bincount(index, minlength=size)
+    expected = calls * n * probability
+    assert ((drawn - expected) ** 2 / expected).sum() < chi_square_limit(size - 1)
+
+
+def test_a_new_row_is_drawn_with_the_largest_priority_over_the_sum(device):
+    replay = Replay(5, device=device, priority="step", alpha=0.5, epsilon=0.0, seed=2)
+    replay.append(**rows(0, 4, device))
+    index = torch.arange(4, device=device)
+    replay.update_priority(index, torch.tensor([4.0, 16.0, 1.0, 1.0], device=device))
+    replay.append(**rows(4, 1, device))
+    drawn = torch.cat([replay.sample(1_000).index for _ in range(120)])
+    # 16 ** 0.5 over 2 + 4 + 1 + 1 + 4; stratified, so that no more than an edge is left to chance.
+    assert abs(int((drawn == 4).sum()) - 120_000 * 4 / 12) <= 120
+
+
+def test_rows_of_priority_zero_are_never_drawn_while_another_is_positive(device):
+    replay = Replay(10_001, device=device, priority="step", epsilon=0.0, seed=0)
+    replay.append(number=torch.arange(10_001, device=device))
+    index = torch.arange(10_001, device=device)
+    priority = torch.rand(10_001, generator=torch.Generator().manual_seed(0)).to(device) + 1e-6
+    replay.update_priority(index, priority * (index % 2))
+    for _ in range(10):
+        batch = replay.sample(100_000)
+        assert (batch.index % 2 == 1).all()
+        assert batch.weight.isfinite().all()
+    replay.update_priority(index, torch.zeros(10_001, device=device))
+    with pytest.raises(RuntimeError, match="nodes must hold a positive weight, got total 0"):
+        replay.sample(1)
+
+
+def test_rows_of_priority_zero_are_drawn_at_times_by_default(device):
+    replay = Replay(4, device=device, priority="step", seed=0)
+    replay.append(**rows(0, 4, device))
+    replay.update_priority(torch.arange(4, device=device), torch.zeros(4, device=device))
+    assert replay.sample(8).index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]  # all alike, stratified
+
+
+def test_priorities_given_with_rows_are_those_they_enter_with(device):
+    replay = Replay(4, device=device, priority="step", alpha=1.0, epsilon=0.0)
+    replay.append(**rows(0, 3, device), priority=torch.tensor([0.5, 8.0, 2.0]))
+    assert "priority" not in replay.columns
+    assert replay.masses().tolist() == [0.5, 8, 2]
+    assert replay.max_priority == 8
+    replay.append(**rows(3, 2, device))
+    assert replay.masses().tolist() == [8, 2, 8, 8]
+    # Rows that are gone before anyone sees them set nothing.
+    replay.append(**rows(5, 5, device), priority=[99.0, 1.0, 2.0, 3.0, 4.0])
+    assert replay.masses().tolist() == [1, 2, 3, 4] and replay.max_priority == 8
+    uniform = Replay(4, device=device)
+    uniform.append(priority=torch.ones(2))
+    assert "priority" in uniform.columns
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
@@ -291,6 +377,91 @@ def test_without_a_seed_torch_s_own_decides():
     assert first != second
     torch.manual_seed(0)
     assert draw() == first
+
+
+# -- segments and windows ----------------------------------------------------------------------
+
+
+def pieces(*lengths: int, device: torch.device | str = "cpu") -> Trajectory:
+    """Segments whose rows tell their own number."""
+    bounds = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    return Trajectory({"number": torch.arange(bounds[-1], device=device)}, bounds)
+
+
+def test_whole_segments_leave(device):
+    replay = Replay(10, device=device, evict="segment", priority="step")
+    replay.append(pieces(3, 4, 2, device=device))
+    assert (replay.oldest, len(replay)) == (0, 9)
+    replay.append(number=torch.arange(9, 11, device=device))  # row 0 would leave: 1 and 2 go, too
+    assert (replay.oldest, len(replay)) == (3, 8)
+    assert replay.segment_starts().tolist() == [3, 7, 9]
+    assert replay.left(torch.arange(3, 11, device=device)).tolist() == [4, 3, 2, 1, 2, 1, 2, 1]
+    assert set(replay.sample(50).number.tolist()) == set(range(3, 11))
+    replay.append(number=torch.arange(11, 21, device=device))
+    assert (replay.oldest, len(replay)) == (11, 10)
+    assert replay._priorities.leaves.count_nonzero() == 10
+    replay.append(pieces(6, 6, device=device))  # only the last of them fits in
+    assert (replay.appended, replay.oldest) == (33, 27)
+
+
+def test_windows_stay_within_their_segment(device):
+    replay = Replay(20, device=device, window=3, seed=0)
+    replay.append(pieces(5, 2, 3, device=device))
+    batch = replay.sample_windows(200, burn_in=2)
+    assert batch.burn_in == 2 and batch.weight.tolist() == [1.0] * 200
+    assert batch.number.shape == batch.mask.shape == (3, 200)
+    seen = {
+        int(start): (number, mask)
+        for start, number, mask in zip(
+            batch.index, batch.number.T.tolist(), batch.mask.T.tolist(), strict=True
+        )
+    }
+    whole = [True] * 3
+    assert seen == {
+        0: ([0, 1, 2], whole), 1: ([1, 2, 3], whole), 2: ([2, 3, 4], whole),
+        5: ([5, 6, 6], [True, True, False]), 7: ([7, 8, 9], whole),
+    }  # fmt: skip
+    drawn = Counter(replay.sample_windows(1_000).index.tolist())
+    assert all(abs(count - 200) <= 1 for count in drawn.values())  # stratified
+
+
+def test_windows_are_drawn_in_proportion_to_their_priorities(device):
+    replay = Replay(
+        20, device=device, window=3, priority="window", alpha=1.0, epsilon=0.0, beta=1.0, seed=0
+    )
+    replay.append(pieces(4, 2, device=device))
+    batch = replay.sample_windows(3)
+    assert batch.index.tolist() == [0, 1, 4]
+    batch.update_priority(torch.tensor([1.0, 6.0, 3.0], device=device))
+    assert replay.masses().tolist() == [1, 6, 0, 0, 3, 0]
+    batch = replay.sample_windows(1_000)
+    assert [int((batch.index == row).sum()) for row in (0, 1, 4)] == [100, 600, 300]
+    weight = dict(zip(batch.index.tolist(), batch.weight.tolist(), strict=True))
+    assert weight == pytest.approx({0: 1, 1: 1 / 6, 4: 1 / 3})
+    replay.append(number=torch.arange(4, device=device))
+    assert replay.masses().tolist() == [1, 6, 0, 0, 3, 0, 6, 6, 0, 0]
+
+
+@pytest.mark.parametrize("settings", [{"evict": "segment"}, {"window": 3}])
+def test_a_segment_that_does_not_fit_in_changes_nothing(settings):
+    replay = Replay(10, priority=None, **settings)
+    replay.append(pieces(4, 3))
+    before = replay.state_dict()
+    message = r"Replay.append: a segment must have at most 10 rows, got 11\. Make"
+    for call in (
+        lambda: replay.append(pieces(2, 11, 3)),
+        lambda: replay.append(number=torch.arange(11)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+        assert str(replay.state_dict()) == str(before)
+
+
+def test_what_followed_each_step_is_stored_where_it_is_known(device):
+    replay = Replay(10, device=device)
+    state = torch.arange(5.0, device=device)
+    replay.append(Trajectory({"state": state}, [0, 2, 5], final={"state": [10.0, 20.0]}))
+    assert replay.columns["next_state"].tolist() == [1, 10, 3, 4, 20]
 
 
 # -- a plain model -----------------------------------------------------------------------------
@@ -408,6 +579,108 @@ def test_a_priority_too_large_for_the_tree_changes_nothing():
     assert snapshot(replay) == before
 
 
+BAD_TENSORS = {
+    "sparse": torch.zeros(2).to_sparse(),
+    "without memory": torch.zeros(2, device="meta"),
+    "complex": torch.zeros(2, dtype=torch.complex64),
+    "none": None,
+    "text": "ab",
+    "texts": np.array(["a", "b"]),
+    "other byte order": np.zeros(2, ">f4"),
+    "set": {1.0, 2.0},
+    "single": torch.tensor(1.0),
+    "half": torch.zeros(2, dtype=torch.float16),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_TENSORS)
+@pytest.mark.parametrize("name", ["state", "priority"])
+def test_whatever_is_appended_it_is_right_or_refused(name, bad):
+    replay = Replay(10, priority="step")
+    replay.append(state=torch.arange(6.0), action=torch.arange(6))
+    before = snapshot(replay)
+    good = {"state": torch.zeros(2), "action": torch.zeros(2, dtype=torch.int64)}
+    if (name, bad) == ("priority", "half"):
+        replay.append(**good, priority=BAD_TENSORS[bad])
+        return
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        replay.append(**{**good, name: BAD_TENSORS[bad]})
+    assert snapshot(replay) == before
+
+
+GOOD_TENSORS = {
+    "strided": torch.tensor([3.0, 0.0, 4.0, 0.0])[::2],
+    "with gradient": torch.tensor([1.5, 2.0], requires_grad=True) * 2,
+    "parameter": torch.nn.Parameter(torch.tensor([3.0, 4.0])),
+    "array": np.array([3, 4], np.float32),
+    "reversed array": np.array([4, 3], np.float32)[::-1].copy(),
+    "list": [3.0, 4.0],
+    "shared": torch.tensor([3.0, 4.0]).share_memory_(),
+    "of inference": torch.inference_mode()(lambda: torch.tensor([3.0, 4.0]))(),
+}
+
+
+@pytest.mark.parametrize("good", GOOD_TENSORS)
+def test_rows_and_priorities_may_come_in_many_ways(good, device):
+    replay = Replay(10, device=device, priority="step", alpha=1.0, epsilon=0.0)
+    replay.append(state=torch.zeros(2))
+    value = GOOD_TENSORS[good]
+    replay.append(state=value, priority=value)
+    replay.update_priority(torch.tensor([0, 1], device=device), value)
+    assert replay.columns["state"].tolist() == [0, 0, 3, 4]
+    assert replay.masses().tolist() == [3, 4, 3, 4]
+    assert not replay.columns["state"].requires_grad
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[2, 3], (2, 3), np.array([2, 3]), torch.arange(6)[2:4], torch.tensor([[2, 0], [3, 0]])[:, 0]],
+)
+def test_rows_to_update_may_come_in_many_ways(index):
+    replay = Replay(10, priority="step", alpha=1.0, epsilon=0.0)
+    replay.append(state=torch.zeros(4))
+    replay.update_priority(index, torch.tensor([5.0, 6.0]))
+    assert replay.masses().tolist() == [1, 1, 5, 6]
+
+
+@pytest.mark.parametrize("bad", BAD_TENSORS)
+@pytest.mark.parametrize("argument", ["index", "priority"])
+def test_whatever_is_updated_it_is_right_or_refused(argument, bad):
+    replay = Replay(10, priority="step")
+    replay.append(state=torch.arange(6.0))
+    before = snapshot(replay)
+    good = {"index": torch.tensor([0, 1]), "priority": torch.ones(2)}
+    if (argument, bad) == ("priority", "half"):
+        replay.update_priority(good["index"], BAD_TENSORS[bad])
+        return
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        replay.update_priority(**{**good, argument: BAD_TENSORS[bad]})
+    assert snapshot(replay) == before
+
+
+@pytest.mark.parametrize("n", [2.5, "3", None, 2**62, -(2**62)])
+def test_a_number_of_draws_that_is_none_is_refused(n, device):
+    replay = Replay(10, device=device, priority="step", seed=0)
+    replay.append(**rows(0, 6, device))
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        replay.sample(n)
+    assert replay._counters.draws == 0
+    assert len(replay.sample(3)) == 3
+
+
+@pytest.mark.parametrize("row", [-1, 4, 15, 2**40, 2**63 - 1, -(2**63)])
+def test_rows_that_are_not_there_are_refused(row, device):
+    replay = Replay(10, device=device, evict="segment")
+    replay.append(pieces(5, 5, 5, device=device))
+    replay.rows(torch.tensor([[5], [14]], device=device))
+    index = torch.tensor([7, row], device=device)
+    for op in ("rows", "left"):
+        with pytest.raises(
+            IndexError, match=rf"Replay.{op}: index must be in \[5, 15\), got {row}"
+        ):
+            getattr(replay, op)(index)
+
+
 def test_a_replay_cannot_be_appended_to_itself():
     replay = Replay(10, priority="step")
     replay.append(**rows(0, 4))
@@ -426,6 +699,26 @@ def test_calls_that_make_no_sense_say_so():
         replay.sample(0)
     with pytest.raises(ValueError, match=r"the replay must have priorities, got none. Make it"):
         replay.update_priority(torch.tensor([0]), torch.tensor([1.0]))
+    with pytest.raises(ValueError, match=r"Replay.draw: the replay must have priorities, got none"):
+        replay.draw(1)
+    with pytest.raises(ValueError, match=r"Replay.sample_windows: window must be given to Replay"):
+        replay.sample_windows(1)
+    for op in ("segment_starts", "left", "window_starts"):
+        argument = {"left": [torch.tensor([0])], "window_starts": [2]}.get(op, [])
+        with pytest.raises(ValueError, match=rf"Replay.{op}: the replay must keep segments, got"):
+            getattr(replay, op)(*argument)
+    with pytest.raises(ValueError, match=r"Replay.append: columns must be at least 1, got 0"):
+        Replay(4, priority="step").append(priority=torch.ones(2))
+    windows = Replay(4, window=2)
+    windows.append(**rows(0, 3))
+    with pytest.raises(ValueError, match=r"Replay.sample: window must be None, got 2. Use sample_"):
+        windows.sample(1)
+    with pytest.raises(ValueError, match=r"sample_windows: burn_in must be in \[0, 2\), got 2"):
+        windows.sample_windows(1, burn_in=2)
+    with pytest.raises(
+        TypeError, match=r"trajectory must be .* alone, got Trajectory and state\. G"
+    ):
+        replay.append(pieces(2), state=torch.zeros(2))
 
 
 @pytest.mark.parametrize(
@@ -436,8 +729,22 @@ def test_calls_that_make_no_sense_say_so():
         ({"batches": 0}, ValueError, "batches must be at least 1, got 0"),
         ({"alpha": -0.1}, ValueError, "alpha must be finite and at least 0, got -0.1"),
         ({"epsilon": float("nan")}, ValueError, "epsilon must be finite and .*, got nan"),
+        ({"window": 5}, ValueError, "window must be at most the capacity, .*, got 5"),
+        ({"window": 0}, ValueError, "window must be at least 1, got 0"),
+        ({"window": 2, "priority": "step"}, ValueError, "window must .* priority='step', got 2"),
+        ({"priority": "window"}, ValueError, "window must be given with .*, got None"),
+        ({"evict": "none"}, ValueError, "evict must be None or 'step' or 'segment', got 'none'"),
+        ({"window": 2, "evict": "step"}, ValueError, "evict must be 'segment' with a window, got"),
+        ({"memory": "disk"}, ValueError, "memory must be 'plain' or 'pinned' or .*, got 'disk'"),
+        ({"stack": 0}, ValueError, "stack must be at least 1, got 0"),
+        ({"stack": None}, TypeError, "stack must be an int, got None"),
+        ({"beta_steps": 0}, ValueError, "beta_steps must be at least 1, got 0"),
         ({"beta": 1.1}, ValueError, r"beta must be in \[0, 1\], got 1.1"),
-        ({"priority": "best"}, ValueError, "priority must be None or 'step' or 'window', got 'best'"),
+        (
+            {"priority": "best"},
+            ValueError,
+            "priority must be None or 'step' or 'window', got 'best'",
+        ),
     ],
 )
 def test_bad_arguments_of_the_constructor_are_named(arguments, error, message):
@@ -452,3 +759,24 @@ def test_data_needs_torch_and_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_are_alike_where_all_priorities_are_zero(device):
+    replay = Replay(10, device=device, priority="step", epsilon=0.0, seed=0)
+    replay.append(**rows(0, 10, device))
+    zero = torch.zeros(10, device=device)
+    replay.update_priority(torch.arange(10, device=device), zero)
+    batch = replay.sample(2_000)
+    assert (batch.index.bincount(minlength=10) > 100).all()
+    assert (batch.weight == 1).all()
+    zero[3] = 1
+    replay.update_priority(torch.arange(10, device=device), zero)
+    assert replay.sample(50).index.unique().tolist() == [3]
+
+
+def test_windows_are_alike_where_all_priorities_are_zero():
+    replay = Replay(20, priority="window", window=3, epsilon=0.0, seed=0)
+    replay.append(state=torch.arange(5.0))
+    start = replay.window_starts(3)
+    replay.update_priority(start, torch.zeros(3))
+    assert replay.sample_windows(200).index.unique().tolist() == [0, 1, 2]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def world() -> Iterator[World]:
         "epsilon": 0.0,
         "seed": 3,
     }
-    window: dict[str, Any] = {"like": LIKE, "priority": "window", "window": 3, "evict": "segment"}
+    window: dict[str, Any] = {"like": LIKE, "priority": "window", "window": 3}
     replays = {
         "rows": SharedReplay(12, like=LIKE),
         "priorities": SharedReplay(8, **step),
@@ -51,6 +52,11 @@ def world() -> Iterator[World]:
         "cleared": SharedReplay(8, **step),
         "saved": SharedReplay(8, **step),
         "crowded": SharedReplay(64, **step, beta=0.0, beta_steps=10**6),
+        "walked rows": SharedReplay(16, **step, evict="segment"),
+        "walked windows": SharedReplay(16, **window),
+        "turns": SharedReplay(12, like=LIKE),
+        "taken turns": SharedReplay(12, **step),
+        "end of the walks": SharedReplay(1, like=LIKE),
     }
     world = World(replays, [Worker(replays) for _ in range(2)])
     yield world
@@ -133,7 +139,8 @@ def test_segments_of_one_process_are_windows_and_episodes_of_another(world):
     assert sorted(map(list, set(map(tuple, seen)))) == possible
     (batch,) = plans.windows(replay, batch_size=50, length=3)
     batch.update_priority((batch.index == 9).double())
-    replay.update_priority(torch.tensor([5, 6, 11, 12]), torch.zeros(4))
+    other.call(workers.update_priority, "windows", [5, 6, 11, 12], [0.0] * 4)
+    other.call(workers.update_priority, "windows", [7, 8, 10, 13, 14], [9.0] * 5)  # begin none
     (batch,) = plans.episodes(replay, batch_size=5, shuffle=False)
     assert batch.mask is not None
     found = [
@@ -143,6 +150,8 @@ def test_segments_of_one_process_are_windows_and_episodes_of_another(world):
     masses = one.call(facts, "windows")["masses"]
     assert masses == replay.masses().tolist()
     assert masses.index(max(masses)) == 4  # row 9; the others weigh next to nothing
+    assert [mass == 0 for mass in masses] == [row not in (5, 6, 9, 11, 12) for row in range(5, 15)]
+    assert replay.max_priority == 1
 
 
 def test_an_error_within_a_call_lets_the_others_go_on(world):
@@ -222,10 +231,62 @@ def test_rows_stay_whole_while_two_write_and_three_sample(world):
         assert mass in (1.0, priority[number % 100].item())
 
 
+# Plans of which nothing is missing, whoever appends: those whose draws are new ones, and others
+# in one batch. Each batch is fetched as soon as it is drawn.
+WALKS: dict[str, Callable[[SharedReplay, SharedReplay], plans.Plan]] = {
+    "full": lambda rows, windows: plans.full(rows),
+    "uniform": lambda rows, windows: plans.uniform(rows, batch_size=8, batches=3),
+    "uniform, distinct": lambda rows, windows: plans.uniform(
+        rows, batch_size=4, batches=3, replace=False
+    ),
+    "epochs": lambda rows, windows: plans.epochs(rows, batch_size=16),
+    "cycle": lambda rows, windows: plans.cycle(rows, batch_size=20, batches=1),
+    "prioritized": lambda rows, windows: plans.prioritized(rows, batch_size=8, batches=3),
+    "prioritized, rank": lambda rows, windows: plans.prioritized(rows, batch_size=8, by="rank"),
+    "windows": lambda rows, windows: plans.windows(windows, batch_size=8, length=3, batches=3),
+    "windows, length": lambda rows, windows: plans.windows(windows, batch_size=8, length=2),
+    "episodes": lambda rows, windows: plans.episodes(windows, batch_size=16),
+    "shard": lambda rows, windows: plans.uniform(rows, batch_size=8, batches=3).shard(1, 2),
+}
+
+
+def test_plans_miss_nothing_while_another_process_appends(world):
+    names = ["walked rows", "walked windows"]
+    sources = [world.replays[name] for name in names]
+    for name in names:
+        workers.append_episodes(world.replays, name, [3, 1, 5])
+    made = {name: make(*sources) for name, make in WALKS.items()}
+    writer = world.writers[0]
+    writer.begin(workers.append_until, names, "end of the walks")
+    try:
+        for name, plan in made.items():
+            before = min(source.appended for source in sources)
+            walks = 0
+            # 300 of each, and so long that rows have left between steps of a walk.
+            while walks < 300 or min(source.appended for source in sources) < before + 500:
+                for batch in plan:
+                    assert_whole(batch)
+                    if name in ("uniform", "prioritized", "windows"):
+                        batch.update_priority((batch.index % 4).double())
+                    if batch.mask is not None:
+                        rows = batch.number - batch.index
+                        expected = torch.minimum(
+                            torch.arange(rows.shape[0])[:, None], batch.mask.sum(0) - 1
+                        )
+                        assert torch.equal(rows, expected), name
+                walks += 1
+    finally:
+        world.replays["end of the walks"].append(**LIKE)
+        writer.result()
+
+
 CALLS: dict[str, Callable[[SharedReplay], object]] = {
+    "__len__": lambda replay: len(replay),
+    "turn": lambda replay: replay.turn().__enter__(),
     "append": lambda replay: replay.append(**LIKE),
     "sample": lambda replay: replay.sample(1),
     "sample_windows": lambda replay: replay.sample_windows(1),
+    "windows": lambda replay: replay.windows(torch.tensor([0])),
     "draw": lambda replay: replay.draw(1),
     "rows": lambda replay: replay.rows(torch.tensor([0])),
     "left": lambda replay: replay.left(torch.tensor([0])),
@@ -241,9 +302,9 @@ CALLS: dict[str, Callable[[SharedReplay], object]] = {
 }
 
 
-def complaint(replay: SharedReplay, name: str) -> str:
+def complaint(call: Callable[[], object]) -> str:
     with pytest.raises(TimeoutError) as caught:
-        CALLS[name](replay)
+        call()
     return str(caught.value)
 
 
@@ -254,24 +315,27 @@ def shared_memory() -> set[str]:
 
 def test_a_process_that_dies_within_a_call_lets_the_others_fail_and_leaves_nothing_behind():
     before = shared_memory()
-    replay = SharedReplay(8, like=LIKE, priority="window", window=3, evict="segment", timeout=0.3)
+    replay = SharedReplay(8, like=LIKE, priority="window", window=3, timeout=0.3)
     lock = replay._lock._semlock.name.removeprefix("/")
     assert f"sem.{lock}" in shared_memory() or not before  # what is ours would be found
     worker = Worker({"it": replay})
     worker.call(workers.append, "it", 0, 4)
+    walk = iter(plans.windows(replay, batch_size=1, length=3))
     with pytest.raises((EOFError, ConnectionError)):
         worker.call(workers.die_within_a_call, "it")
     assert worker.end() == -signal.SIGKILL
 
-    with ThreadPoolExecutor(len(CALLS)) as threads:  # each waits for its timeout
-        complaints = list(threads.map(complaint, [replay] * len(CALLS), CALLS))
-    assert complaints == [
-        f"SharedReplay.{name}: other processes must end their calls within 0.3 s, "
+    calls: list[Callable[[], object]] = [partial(call, replay) for call in CALLS.values()]
+    calls.append(partial(next, walk))
+    with ThreadPoolExecutor(len(calls)) as threads:  # each waits for its timeout
+        complaints = list(threads.map(complaint, calls))
+    assert complaints == len(calls) * [
+        "SharedReplay: other processes must end their calls within 0.3 s, "
         "got none that did. One may have died within a call"
-        for name in CALLS
     ]
-    assert len(replay) == 4
+    assert replay.appended == 4
 
+    del walk, calls
     del replay
     gc.collect()
     # Others may come and go at the same time.
@@ -286,7 +350,39 @@ def test_every_call_that_reads_or_writes_takes_its_turn():
         for name, value in vars(Replay).items()
         if callable(value) and not name.startswith("_") and not isinstance(value, property)
     }
-    assert inherited - {"nbytes"} == set(CALLS) <= set(vars(SharedReplay))
+    assert inherited - {"nbytes"} == set(CALLS) - {"__len__"}
+    assert set(CALLS) <= set(vars(SharedReplay))
+
+
+def test_a_turn_is_of_several_calls(world):
+    replay, (one, other) = world.replays["turns"], world.writers
+    with replay.turn():
+        one.begin(workers.append, "turns", 2, 3)
+        replay.append(**rows(0, 1))
+        with replay.turn():
+            replay.append(**rows(1, 1))
+        assert not one.is_done(within=0.3)
+        assert [len(replay), replay.sample(9).number.max() < 2] == [2, True]
+        assert replay.rows(torch.arange(2)).number.tolist() == [0, 1]
+    one.result()
+    assert facts(world.replays, "turns")["numbers"] == [0, 1, 2, 3, 4]
+    with pytest.raises(KeyError), replay.turn():
+        raise KeyError  # ends the turn
+    other.call(workers.append, "turns", 5, 1)
+    assert len(replay) == 6
+
+
+def test_a_plan_keeps_its_turn_for_a_batch_at_a_time(world):
+    replay, (one, other) = world.replays["taken turns"], world.writers
+    replay.append(**rows(0, 1))
+    for plan in (
+        plans.uniform(replay, batch_size=1, batches=3),
+        plans.prioritized(replay, batch_size=1, batches=3),
+        plans.cycle(replay, batch_size=1, batches=3),
+    ):
+        for worker, _ in zip((one, other, one), plan, strict=True):  # while a batch is learned from
+            worker.call(workers.append, "taken turns", replay.appended, 1)
+    assert facts(world.replays, "taken turns")["numbers"] == list(range(10))
 
 
 # -- one process -------------------------------------------------------------------------------
@@ -343,8 +439,12 @@ def test_a_trajectory_can_be_appended():
         ({"like": {"state": torch.zeros(1), "note": [{}]}}, ValueError,
          "SharedReplay: note must be a tensor or array, got a list"),
         ({"like": {"state": torch.zeros(1, 3)}, "frames": ("state",)}, ValueError,
-         "SharedReplay: frames must be none, got some"),
-        ({"device": "cuda"}, ValueError, "SharedReplay: device must be cpu, got cuda"),
+         r"SharedReplay: frames must not be given, got \('state',\)"),
+        ({"device": "cuda"}, ValueError, "SharedReplay: device must not be given, got 'cuda'"),
+        ({"device": "cpu"}, ValueError, "SharedReplay: device must not be given, got 'cpu'"),
+        ({"memory": "plain"}, ValueError, "SharedReplay: memory must not be given, got 'plain'"),
+        ({"window": 3, "evict": "step"}, ValueError,
+         "Replay: evict must be 'segment' with a window, got 'step'"),
         ({"like": {"state": 1.0}}, ValueError, r"SharedReplay: state must be \[n, ...\], got a"),
         ({"like": {}}, ValueError, "columns must be at least 1, got 0"),
         ({"like": {"index": torch.zeros(1)}}, ValueError, "index must not be a column"),

@@ -5,6 +5,7 @@ A module of its own, because processes that are spawned import what they run by 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from machin_fast.data import Batch, Replay, SharedReplay, Trajectory
+from machin_fast.data import Batch, SharedReplay, Trajectory
 
 Replays = Mapping[str, SharedReplay]
 CONTEXT = torch.multiprocessing.get_context("spawn")
@@ -34,9 +35,9 @@ class Worker:
         """Lets it call ``function(replays, *args)``; both must be picklable."""
         self._connection.send((function, args))
 
-    def is_done(self) -> bool:
-        """Is there a result?"""
-        return self._connection.poll(0)
+    def is_done(self, within: float = 0) -> bool:
+        """Is there a result, now or within so many seconds?"""
+        return self._connection.poll(within)
 
     def result(self) -> Any:
         """What the function returned; raises what it raised, EOFError if the process died."""
@@ -64,16 +65,14 @@ class Worker:
 
 
 def _serve(connection: Any, replays: Replays) -> None:
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):  # nobody asks any more
+        while True:
             function, args = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = True, function(replays, *args)
-        except Exception as error:
-            answer = False, error
-        connection.send(answer)
+            try:
+                answer = True, function(replays, *args)
+            except Exception as error:
+                answer = False, error
+            connection.send(answer)
 
 
 # -- rows --------------------------------------------------------------------------------------
@@ -130,7 +129,8 @@ def append_badly(replays: Replays, name: str) -> None:
 
 def append_episodes(replays: Replays, name: str, lengths: list[int]) -> None:
     bounds = torch.tensor([0, *lengths]).cumsum(0)
-    replays[name].append(Trajectory(rows(replays[name].appended, int(bounds[-1])), bounds))
+    with replays[name].turn():  # rows are numbered as the replay does
+        replays[name].append(Trajectory(rows(replays[name].appended, int(bounds[-1])), bounds))
 
 
 def sample(replays: Replays, name: str, n: int) -> tuple[list[int], list[float]]:
@@ -169,11 +169,14 @@ def write_and_sample(replays: Replays, name: str, writer: int, blocks: int, n: i
         assert_whole(replay.sample(5))
 
 
+def append_until(replays: Replays, names: list[str], end: str) -> None:
+    """Appends episodes to all ``names``, until there is a row in ``end``."""
+    while not len(replays[end]):
+        for name in names:
+            append_episodes(replays, name, [3, 1, 5])
+
+
 def die_within_a_call(replays: Replays, name: str) -> None:
-    """Appends, but is killed when the lock is taken."""
-
-    def die(*args: object, **columns: object) -> None:
+    """Is killed when the lock is taken."""
+    with replays[name].turn():
         os.kill(os.getpid(), signal.SIGKILL)
-
-    Replay.append = die  # type: ignore[method-assign]
-    append(replays, name, 0, 1)

@@ -371,9 +371,7 @@ class EstimatorTests:
             assert torch.equal(shared[0], before)
         out = tuple_of(self.out(data))
         if len(out) > 1 and out[0].dtype == out[1].dtype:
-            with self.complaint(
-                f"{self.outputs[1]} must not share memory with {self.outputs[0]}"
-            ):
+            with self.complaint(f"{self.outputs[1]} must not share memory with {self.outputs[0]}"):
                 self.call(data, out=(out[0], out[0], *out[2:]))
 
     @pytest.mark.cuda
