@@ -44,7 +44,6 @@ void expect_within(const std::vector<double>& x, double allowed) {
       const double error = ulps(y[i], std::log(static_cast<long double>(x[i])));
       if (error > worst) worst = error, at = i;
     }
-    if (getenv("SHOW")) printf("worst %.4f at %.17g\n", worst, x[at]);
     EXPECT_LE(worst, allowed) << "at x = " << x[at];
   });
 }
@@ -57,7 +56,7 @@ TEST(Log, AnyPositiveNumberIsWithinTheBound) {
     x.push_back(std::bit_cast<double>(random() % std::bit_cast<uint64_t>(Limits::infinity())));
   }
   for (int i = 0; i < 1000; ++i) x.push_back(Limits::denorm_min() * double(random() >> (i % 64)));
-  expect_within(x, 1);
+  expect_within(x, 0.8);
 }
 
 // Where the result is small and an absolute error would show.
@@ -69,7 +68,7 @@ TEST(Log, NumbersAroundOneAreWithinTheBound) {
     x.push_back(wide(random));
     x.push_back(1 + std::exp2(exponent(random)) * (i % 2 == 0 ? 1 : -0.5));
   }
-  expect_within(x, 1);
+  expect_within(x, 0.8);
 }
 
 TEST(Log, OneIsExactlyZeroAndTheEndsAreRight) {

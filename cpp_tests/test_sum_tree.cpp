@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -275,6 +276,164 @@ TYPED_TEST(SumTreeTest, TheVeryLastNumberBelowTheTotalFindsThePositiveLeaf) {
         for (const int64_t leaf : found) EXPECT_EQ(leaf, (capacity + 1) / 2 - 1);
       }
     });
+  }
+}
+
+// Without a probability, and with memory to fetch ahead, the same leaves come out.
+TYPED_TEST(SumTreeTest, TheProbabilityMayBeLeftOut) {
+  Tree<TypeParam> tree(300);
+  std::mt19937_64 random(3);
+  Cpu{Isa::kBaseline}.update(tree, random_batch<TypeParam>(300, 300, random));
+  const std::vector<char> rows(300 * 24);
+  constexpr int64_t n = 40;
+  std::vector<int64_t> index(n), expected_index(n);
+  std::vector<TypeParam> weight(n), expected_weight(n), probability(n);
+  SumTreeSearch<TypeParam> search{.nodes = tree.data(),
+                                  .layout = tree.layout,
+                                  .seed = 5,
+                                  .draws = n,
+                                  .index = expected_index.data(),
+                                  .weight = expected_weight.data(),
+                                  .probability = probability.data()};
+  Cpu{Isa::kBaseline}.search(search, 1);
+  search.index = index.data();
+  search.weight = weight.data();
+  search.probability = nullptr;
+  search.ahead = {.rows = rows.data(), .stride = 24, .bytes = 20};
+  for (const Isa isa : isas()) {
+    Cpu{isa}.search(search, 1);
+    EXPECT_EQ(index, expected_index);
+    EXPECT_EQ(weight, expected_weight);
+  }
+}
+
+TYPED_TEST(SumTreeTest, FillEqualsAnUpdateOfTheSameLeavesBitForBit) {
+  for (const int64_t capacity : kCapacities) {
+    for (const Isa isa : isas()) {
+      SCOPED_TRACE(isa_name(isa));
+      std::mt19937_64 random{uint64_t(capacity)};
+      Tree<TypeParam> tree(capacity);
+      Cpu{isa}.update(tree, random_batch<TypeParam>(capacity, 100, random));
+      Tree<TypeParam> twin = tree;
+      for (const TypeParam weight : {TypeParam(1.7), TypeParam(0), TypeParam(-0.0)}) {
+        const int64_t first = int64_t(random() % uint64_t(capacity));
+        for (const int64_t n : {int64_t(0), int64_t(1), capacity - first}) {
+          Batch<TypeParam> batch;
+          for (int64_t i = 0; i < n; ++i) batch.index.push_back(first + i);
+          batch.weight.assign(size_t(n), weight);
+          Cpu{isa}.update(twin, batch);
+          MF_CALL_ON(isa, sum_tree_fill(tree.data(), tree.layout, first, n, weight));
+          ASSERT_EQ(0,
+                    std::memcmp(tree.data(), twin.data(), tree.nodes.size() * sizeof(TypeParam)));
+        }
+      }
+    }
+  }
+}
+
+// Entries of a vector whose end must not be written.
+constexpr double kUntouched = -7;
+const int64_t kSizes[] = {0, 1, 7, 64, 65, 1000};
+
+template <typename N>
+double allowed(double expected) {
+  // A number that is not representable in N is off by half an ulp.
+  return std::abs(expected) * (1e-12 + (sizeof(N) == 4 ? 0x1p-24 : 0));
+}
+
+TYPED_TEST(SumTreeTest, MassesArePowersOfPriorities) {
+  std::mt19937_64 random(9);
+  std::uniform_real_distribution<double> exponent(-30, 30);
+  for (const int64_t n : kSizes) {
+    std::vector<double> priority;
+    for (int64_t i = 0; i < n; ++i) {
+      // Twice as many digits do not fit into a float.
+      const double e = exponent(random) / (sizeof(TypeParam) == 4 ? 2 : 1);
+      priority.push_back(i % 11 == 5 ? 0 : std::pow(10, e));
+    }
+    for (const double alpha : {0.0, 0.3, 0.6, 1.0, 1.7, 2.0}) {
+      for (const double epsilon : {0.0, 1e-6, 0.5}) {
+        for (const Isa isa : isas()) {
+          SCOPED_TRACE(isa_name(isa));
+          std::vector<TypeParam> mass(size_t(n) + 1, TypeParam(kUntouched));
+          MF_CALL_ON(isa, priority_masses(priority.data(), n, epsilon, alpha, mass.data()));
+          for (size_t i = 0; i < size_t(n); ++i) {
+            const double expected = std::pow(priority[i] + epsilon, alpha);
+            ASSERT_NEAR(mass[i], expected, allowed<TypeParam>(expected))
+                << priority[i] << " + " << epsilon << " to the " << alpha;
+            if (alpha == 0) {
+              ASSERT_EQ(mass[i], 1);
+            }
+            if (alpha == 1) {
+              ASSERT_EQ(mass[i], TypeParam(priority[i] + epsilon));
+            }
+            if (alpha > 0 && priority[i] + epsilon == 0) {
+              ASSERT_EQ(mass[i], 0);
+            }
+          }
+          ASSERT_EQ(mass.back(), kUntouched);
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(SumTreeTest, ImportanceWeightsAreRatiosToTheLeastMass) {
+  std::mt19937_64 random(10);
+  std::uniform_real_distribution<double> exponent(0, 37);  // normal numbers of float
+  constexpr TypeParam kLeast = TypeParam(1e-30);
+  for (const int64_t n : kSizes) {
+    std::vector<TypeParam> mass;
+    for (int64_t i = 0; i < n; ++i) {
+      mass.push_back(i % 5 == 0 ? kLeast : kLeast * TypeParam(std::pow(10, exponent(random))));
+    }
+    for (const double beta : {0.0, 0.4, 1.0}) {
+      for (const Isa isa : isas()) {
+        SCOPED_TRACE(isa_name(isa));
+        std::vector<float> weight(size_t(n) + 1, float(kUntouched));
+        MF_CALL_ON(isa, importance_weights(mass.data(), n, kLeast, beta, weight.data()));
+        for (size_t i = 0; i < size_t(n); ++i) {
+          const double expected = std::pow(double(kLeast) / double(mass[i]), beta);
+          ASSERT_NEAR(weight[i], expected, allowed<float>(expected)) << mass[i];
+          if (mass[i] == kLeast) {
+            ASSERT_EQ(weight[i], 1);
+          }
+        }
+        ASSERT_EQ(weight.back(), kUntouched);
+      }
+    }
+  }
+}
+
+// The same power wherever it stands in a batch.
+TYPED_TEST(SumTreeTest, AMassDoesNotDependOnItsPlace) {
+  std::vector<double> priority(100);
+  for (size_t i = 0; i < priority.size(); ++i) priority[i] = 0.1 + double(i % 7);
+  for (const Isa isa : isas()) {
+    std::vector<TypeParam> mass(priority.size());
+    MF_CALL_ON(isa, priority_masses(priority.data(), 100, 1e-6, 0.6, mass.data()));
+    for (size_t i = 7; i < mass.size(); ++i) ASSERT_EQ(mass[i], mass[i - 7]);
+  }
+}
+
+TEST(UniformRows, AreTheDrawsInARing) {
+  for (const auto& [first, count, capacity] :
+       {std::array<int64_t, 3>{0, 1, 1}, {0, 5, 8}, {13, 8, 8}, {1000003, 999999, 1000000}}) {
+    for (const int64_t n : kSizes) {
+      for (const Isa isa : isas()) {
+        SCOPED_TRACE(isa_name(isa));
+        std::vector<int64_t> row(size_t(n) + 1, -1), slot(size_t(n) + 1, -1);
+        MF_CALL_ON(isa, uniform_rows(77, first, count, capacity, n, row.data(), slot.data()));
+        for (size_t i = 0; i < size_t(n); ++i) {
+          ASSERT_EQ(row[i], first + int64_t(uniform_draw(77, i) * double(count)));
+          ASSERT_GE(row[i], first);
+          ASSERT_LT(row[i], first + count);
+          ASSERT_EQ(slot[i], row[i] % capacity);
+        }
+        ASSERT_EQ(row.back(), -1);
+        ASSERT_EQ(slot.back(), -1);
+      }
+    }
   }
 }
 

@@ -15,7 +15,8 @@ PyTypeObject* tensor_type = nullptr;
 
 constexpr const char* kCapsule = "machin_fast.views";
 
-// A tensor that shares its storage with others, and where its memory was when it was looked at.
+// One tensor of a storage, and where its memory was: while it is there, so is that of all tensors
+// of the storage.
 struct Anchor {
   PyObject* tensor;
   const void* data;

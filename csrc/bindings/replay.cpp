@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "ops/columns.h"
 #include "ops/gather_rows.h"
 #include "ops/sum_tree.h"
 #include "ops/tensor.h"
@@ -88,24 +89,19 @@ PyObject* replay_append(PyObject*, PyObject* const* args, Py_ssize_t count) {
 
 namespace {
 
-// The record of the first column.
+// The record that the first column is a field of.
 RowsAhead record_of(std::span<const Array> columns) {
-  const auto stride = [](const Array& x) { return x.stride[0] * x.itemsize; };
-  const auto end_of = [](const Array& x) {
-    return x.as<const char>() + (x.numel / x.shape[0]) * x.itemsize;
-  };
-  const Array& first = columns[0];
-  RowsAhead record = {first.as<const char>(), stride(first), 0};
-  const char* end = end_of(first);
+  const auto* begin = columns[0].as<const char>();
+  const char* end = begin + row_bytes(columns[0]);
+  const int64_t stride = columns[0].stride[0] * columns[0].itemsize;
   for (const Array& x : columns) {
-    const auto* begin = x.as<const char>();
-    if (begin == nullptr || x.dim == 0 || stride(x) != record.stride) continue;
-    if (std::max(end, end_of(x)) - std::min(record.rows, begin) > record.stride) continue;
-    end = std::max(end, end_of(x));
-    record.rows = std::min(record.rows, begin);
+    if (x.dim == 0 || x.stride[0] * x.itemsize != stride) continue;
+    const auto* field = x.as<const char>();
+    const char* first = std::min(begin, field);
+    const char* last = std::max(end, field + row_bytes(x));
+    if (last - first <= stride) begin = first, end = last;
   }
-  record.bytes = end - record.rows;
-  return record;
+  return {begin, stride, end - begin};
 }
 
 // Slots from the tree, and what follows from them.
@@ -214,7 +210,7 @@ int64_t first_bad(int64_t n, const Good& good) {
   for (int64_t i = 0; i < n; ++i) all &= good(i);
   if (all) return n;
   int64_t first = 0;
-  while (good(first)) ++first;
+  while (first < n && good(first)) ++first;  // others may be writing into it
   return first;
 }
 

