@@ -43,7 +43,8 @@ class Replay:
     the memory, so they are the same whatever else is in the batch.
 
     The memory of a batch that ``sample`` returns is used again by the ``batches``-th call after
-    it: clone what must live longer.
+    it: clone what must live longer. (On CUDA, with ``frames`` and with columns of objects, each
+    batch has memory of its own.)
 
     With the same seed and the same calls, the same rows are drawn, bit for bit, on every device.
 
@@ -110,8 +111,6 @@ class Replay:
                 _check_count(name, count)
         _check_not_negative("alpha", alpha)
         _check_not_negative("epsilon", epsilon)
-        if not 0 <= beta <= 1:
-            raise ValueError(f"Replay: beta must be in [0, 1], got {beta}")
         _check_one_of("priority", priority, (None, "step", "window"))
         _check_one_of("evict", evict, (None, "step", "segment"))
         _check_one_of("memory", memory, ("plain", "pinned", "shared"))
@@ -181,6 +180,17 @@ class Replay:
     def epsilon(self, epsilon: float) -> None:
         _check_not_negative("epsilon", epsilon)
         self._tree("epsilon").epsilon = epsilon
+
+    @property
+    def beta(self) -> float:
+        """Exponent of importance weights at first."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, beta: float) -> None:
+        if not 0 <= beta <= 1:
+            raise ValueError(f"Replay: beta must be in [0, 1], got {beta}")
+        self._beta = beta
 
     @property
     def max_priority(self) -> float:
@@ -310,11 +320,12 @@ class Replay:
         tree = self._priorities
         if tree is None:
             return None
-        if priority is not None:
-            mass = tree.mass(priority)
+        if not self.priority:
+            mass = torch.ones(n, device=self.device)
+        elif priority is None:
+            mass = tree.mass(tree.largest.to(self.device).expand(n))
         else:
-            default = tree.default_mass() if self.priority else 1.0
-            mass = torch.full((n,), default, device=self.device)
+            mass = tree.mass(priority)
         if self.window is not None and left is not None:
             mass[~_begins_window(left, self.window)] = 0
         return mass
@@ -405,7 +416,7 @@ class Replay:
                     f"Replay.sample: window must be None, got {self.window}. Use sample_windows"
                 )
         if direct is not None and not self._nothing_weighs():
-            return direct.sample(n, self.beta if self.beta_steps is None else self.current_beta)
+            return direct.sample(n, self._beta if self.beta_steps is None else self.current_beta)
         if self._priorities is not None:
             return self._fetch(*self.draw(n))
         counters = self._counters

@@ -51,13 +51,16 @@ def put(replay: Replay, state: Mapping[str, Any]) -> None:
         ValueError: It was made with other settings, or has other columns; nothing is changed.
         TypeError: Its columns have other dtypes; nothing is changed.
     """
-    expected = _settings(replay)
-    for name, value in expected.items():
-        if state["settings"].get(name) != value:
-            raise ValueError(
-                f"Replay.load_state_dict: {name} must be {value!r}, "
-                f"got {state['settings'].get(name)!r}"
-            )
+    for name, value in _settings(replay).items():
+        found = state.get("settings", {}).get(name, "none")
+        if found != value:
+            raise ValueError(f"Replay.load_state_dict: {name} must be {value!r}, got {found!r}")
+    missing = take(replay, copy=False).keys() - state.keys()
+    if missing:
+        raise ValueError(
+            "Replay.load_state_dict: state must be that of such a replay, "
+            f"got none of {', '.join(sorted(missing))}"
+        )
     rows = {**state["columns"], **state["lists"]}
     rows = {name: rows[name] for name in state["names"]}
     table, tree, frames = replay._table, replay._priorities, replay._frames

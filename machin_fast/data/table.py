@@ -135,6 +135,20 @@ class Table:
         storages = {x.untyped_storage().data_ptr(): x for x in self._tensors.values()}
         return sum(x.untyped_storage().nbytes() for x in storages.values())
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self.memory == "shared":
+            return vars(self)
+        # A pickled field of a record would take the whole record with it.
+        own = {name: x.clone() if isinstance(x, Tensor) else x for name, x in self.columns.items()}
+        return {**vars(self), "columns": own, "_tensors": {}, "_lists": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.memory != "shared" and self.columns:
+            whole = self.columns
+            self.create(whole)
+            self.write(whole, 0)
+
     def _sort_out(self) -> None:
         self._tensors = {k: v for k, v in self.columns.items() if isinstance(v, Tensor)}
         self._lists = {k: v for k, v in self.columns.items() if isinstance(v, list)}

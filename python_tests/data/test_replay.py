@@ -777,3 +777,23 @@ def test_windows_are_alike_where_all_priorities_are_zero():
     start = replay.window_starts(3)
     replay.update_priority(start, torch.zeros(3))
     assert replay.sample_windows(200).index.unique().tolist() == [0, 1, 2]
+
+
+def test_beta_is_checked_when_it_is_changed():
+    replay = Replay(10, priority="step")
+    replay.beta = 0.7
+    assert replay.beta == replay.current_beta == 0.7
+    with pytest.raises(ValueError, match=r"Replay: beta must be in \[0, 1\], got 1.5"):
+        replay.beta = 1.5
+    assert replay.beta == 0.7
+
+
+def test_a_largest_priority_that_becomes_too_large_by_alpha_changes_nothing():
+    replay = Replay(10, priority="step", alpha=0.5)
+    replay.append(**rows(0, 4))
+    replay.update_priority(torch.tensor([0]), torch.tensor([1e30]))
+    replay.alpha = 1.3
+    before = snapshot(replay)
+    with pytest.raises(RuntimeError, match="priority must have a mass of at most"):
+        replay.append(**rows(4, 2))
+    assert snapshot(replay) == before

@@ -503,3 +503,25 @@ def test_a_copy_is_equal_and_independent(configuration, copied, steps, device):
 if __name__ == "__main__":  # of the test of kills: a process of one thread, which may fork
     torch.set_num_threads(1)
     print(*kill_while_saving(Path(sys.argv[1])))
+
+
+def test_a_pickle_takes_no_more_than_the_columns():
+    replay = Replay(10_000, seed=0)
+    columns = {f"c{i}": torch.rand(10_000) for i in range(8)}
+    replay.append(**columns)
+    whole = pickle.dumps(replay)
+    assert len(whole) < 1.1 * replay.nbytes()
+    again = pickle.loads(whole)
+    assert again.nbytes() == replay.nbytes()
+    assert torch.equal(again.sample(64).c3, replay.sample(64).c3)
+
+
+def test_what_is_no_state_is_refused():
+    with pytest.raises(ValueError, match="capacity must be 4, got 'none'"):
+        Replay(4).load_state_dict({})
+    state = Replay(4).state_dict()
+    del state["columns"]
+    with pytest.raises(
+        ValueError, match="state must be that of such a replay, got none of columns"
+    ):
+        Replay(4).load_state_dict(state)
