@@ -24,9 +24,12 @@ for shard in "${shards[@]}"; do wait "$shard"; done
 # Python itself is not sanitized and so loads the runtime first; libstdc++ with it, or exceptions
 # would pass unseen. What Python keeps until its end are no leaks. pytest leaves the file
 # descriptors alone, as a report comes while the process dies.
-folders=(python_tests/ops)
-if [[ -d python_tests/data ]]; then folders+=(python_tests/data); fi
+# Of the data tests, those that reach the library by ways of their own.
+tests=(python_tests/ops)
+for name in direct_calls frames replay replay_calls replay_model sum_tree table; do
+  tests+=("python_tests/data/test_$name.py")
+done
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" \
   ASAN_OPTIONS=detect_leaks=0 \
   MACHIN_FAST_LIBRARY="$PWD/$build/_ops.abi3.so" \
-  "$python" -m pytest -q --capture=sys -m "not compile and not slow and not cuda" "${folders[@]}" "$@"
+  "$python" -m pytest -q --capture=sys -m "not compile and not slow and not cuda" "${tests[@]}" "$@"
