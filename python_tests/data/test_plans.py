@@ -927,11 +927,15 @@ def test_no_priority_that_is_positive_is_an_error_when_a_walk_begins():
     plan = plans.windows(source, batch_size=2, length=3, priority="priority")
     with pytest.raises(ValueError, match=f"^windows: {message}"):
         next(iter(plan))
+
+
+def test_a_replay_whose_priorities_are_all_zero_draws_its_rows_alike():
     own = prioritized_replay()
-    plan = plans.prioritized(own, batch_size=2)
+    plan = plans.prioritized(own, batch_size=500)
     own.update_priority(torch.arange(4, 14), torch.zeros(10))
-    with pytest.raises(RuntimeError, match="must hold a positive weight, got total 0"):
-        next(iter(plan))
+    (batch,) = plan
+    assert batch.index.unique().tolist() == list(range(4, 14))
+    assert (batch.weight == 1).all()
 
 
 # -- bad arguments -----------------------------------------------------------------------------
