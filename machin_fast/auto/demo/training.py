@@ -22,7 +22,7 @@ GOAL = 475.0
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters. With them, each of 10 seeds reached the goal within 40,000 steps."""
+    """Hyper-parameters. With them, each of 12 seeds reached the goal within 43,000 steps."""
 
     agent: AgentSettings = field(default_factory=AgentSettings)
     num_envs: int = 8
