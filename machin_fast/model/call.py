@@ -60,7 +60,7 @@ def safe_call(
         RuntimeError: An argument without default has no value, or the model is on several devices
             and does not say where it wants its inputs.
     """
-    module = _inside(model)
+    module = inside(model)
     function = module.forward if method == "__call__" else getattr(module, method)
     names, required = signature(function)
     device = input_device(module)
@@ -144,8 +144,8 @@ def _knows_input_device(kind: type) -> bool:
     return hasattr(kind, "input_device")
 
 
-def _inside(model: nn.Module) -> nn.Module:
-    """The module that has the signature."""
+def inside(model: nn.Module) -> nn.Module:
+    """The module that has the signature: of one in a wrapper, as ``safe_call`` says."""
     while (name := _name_inside(type(model))) is not None:  # type: ignore[arg-type]
         model = getattr(model, name)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from machin_fast.data.trajectory import Trajectory
 from machin_fast.data.transforms._columns import names_under
+from machin_fast.model.call import inside, signature
 
 
 def inputs(op: str, net: Callable[..., Any], trajectory: Trajectory, *asked: str) -> dict[str, str]:
@@ -36,13 +36,13 @@ def inputs(op: str, net: Callable[..., Any], trajectory: Trajectory, *asked: str
     if all(set(keys.values()) == {""} for keys in found):
         return {name: "" for keys in found for name in keys}
     named = {name: key or name for keys in found for name, key in keys.items()}
-    parameters = inspect.signature(net.forward if isinstance(net, nn.Module) else net).parameters
-    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        taken = {name: key for name, key in named.items() if key in parameters}
+    arguments, _ = signature(inside(net).forward if isinstance(net, nn.Module) else net)
+    if arguments is not None:
+        taken = {name: key for name, key in named.items() if key in arguments}
         if not taken:
             raise ValueError(
                 f"{op}: the network must take one of {', '.join(named.values())}, "
-                f"got arguments {', '.join(parameters) or 'none'}"
+                f"got arguments {', '.join(sorted(arguments)) or 'none'}"
             )
         named = taken
     if len(set(named.values())) < len(named):
