@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import errno
-import io
 import itertools
 import os
 import pickle
 import random
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from torch import Tensor
 from machin_fast import ops
 from machin_fast.data import Replay, Trajectory
 from machin_fast.utils import tensor_file
+from saving import Events, files_beside, kill_at, outcomes_of
 
 FRAMES = ("state", "next_state")
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -117,10 +115,6 @@ WAYS = pytest.mark.parametrize("take_over", [by_state, by_file])
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "a.replay"
-
-
-def files_beside(path: Path) -> list[str]:
-    return sorted(each.name for each in path.parent.iterdir() if each != path)
 
 
 # -- going on ----------------------------------------------------------------------------------
@@ -384,27 +378,6 @@ def test_nothing_is_pickled(path, monkeypatch):
     run.new().load(path)
 
 
-class Events:
-    """Calls and returns of all functions, in Python and C, from the first opened file on."""
-
-    def __init__(self, act_at: int | None = None, act: Callable[[], None] = lambda: None) -> None:
-        self.count = 0
-        self._act_at = act_at
-        self._act = act
-
-    def __call__(self, _: object, kind: str, function: object) -> None:
-        self.count += self.count > 0 or (kind == "c_call" and function is io.open)
-        if self.count == self._act_at:
-            self._act()
-
-    def __enter__(self) -> Events:
-        sys.setprofile(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-
 def kill_while_saving(path: Path) -> Iterator[str]:
     """Over a file of an old replay, kills the save of a newer one; which of them is there then."""
     old = Run("stacks")
@@ -416,13 +389,7 @@ def kill_while_saving(path: Path) -> Iterator[str]:
     found = new.new()
     for point in range(1, events.count + 1, max(1, events.count // 50)):
         old.replay.save(path)
-        child = os.fork()
-        if not child:
-            with Events(point, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-                new.replay.save(path)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert status == signal.SIGKILL
+        kill_at(point, lambda: new.replay.save(path))
         found.load(path)
         assert_same_replay(found, old.replay if found.appended == 15 else new.replay)
         yield "old" if found.appended == 15 else "new"
@@ -432,11 +399,7 @@ def kill_while_saving(path: Path) -> Iterator[str]:
 
 
 def test_a_kill_while_saving_leaves_a_whole_replay(path):
-    run = subprocess.run(
-        [sys.executable, __file__, path], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    outcomes = run.stdout.split()
+    outcomes = outcomes_of(__file__, path)
     assert len(outcomes) >= 50
     assert set(outcomes) <= {"old", "new"}
     assert [key for key, _ in itertools.groupby(outcomes)] in (["old"], ["old", "new"])
@@ -500,11 +463,6 @@ def test_a_copy_is_equal_and_independent(configuration, copied, steps, device):
     assert_same_replay(twin, run.replay)
 
 
-if __name__ == "__main__":  # of the test of kills: a process of one thread, which may fork
-    torch.set_num_threads(1)
-    print(*kill_while_saving(Path(sys.argv[1])))
-
-
 def test_a_pickle_takes_no_more_than_the_columns():
     replay = Replay(10_000, seed=0)
     columns = {f"c{i}": torch.rand(10_000) for i in range(8)}
@@ -525,3 +483,8 @@ def test_what_is_no_state_is_refused():
         ValueError, match="state must be that of such a replay, got none of columns"
     ):
         Replay(4).load_state_dict(state)
+
+
+if __name__ == "__main__":  # of the test of kills: a process of one thread, which may fork
+    torch.set_num_threads(1)
+    print(*kill_while_saving(Path(sys.argv[1])))

@@ -5,18 +5,15 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import io
 import json
 import math
 import os
 import pickle
 import random
 import resource
-import signal
 import struct
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from machin_fast.utils import tensor_file
+from saving import Events, files_beside, kill_at, outcomes_of
 
 DTYPES = [
     torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
@@ -71,10 +69,6 @@ def round_trip(path: Path, tensors: dict[str, torch.Tensor], device: Any = "cpu"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "a.safetensors"
-
-
-def files_beside(path: Path) -> list[str]:
-    return sorted(each.name for each in path.parent.iterdir() if each != path)
 
 
 # -- what goes in comes out --------------------------------------------------------------------
@@ -485,28 +479,6 @@ def which(path: Path) -> str:
     return str(content)
 
 
-class Events:
-    """Calls and returns of all functions, in Python and C, from the first opened file on."""
-
-    def __init__(self, act_at: int | None = None, act: Callable[[], None] = lambda: None) -> None:
-        self.count = 0
-        self._act_at = act_at
-        self._act = act
-
-    def __call__(self, _: object, kind: str, function: object) -> None:
-        self.count += self.count > 0 or (kind == "c_call" and function is io.open)
-        if self.count == self._act_at:
-            self._act_at = None
-            self._act()
-
-    def __enter__(self) -> Events:
-        sys.setprofile(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-
 def events_of_a_save(path: Path) -> int:
     with Events() as events:
         save_new(path)
@@ -516,22 +488,12 @@ def events_of_a_save(path: Path) -> int:
 def kill_at_every_event(path: Path) -> Iterator[str]:
     for point in range(1, events_of_a_save(path) + 1):
         save_old(path)
-        child = os.fork()
-        if not child:
-            with Events(point, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-                save_new(path)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert status == signal.SIGKILL
+        kill_at(point, lambda: save_new(path))
         yield which(path)
 
 
 def test_a_kill_at_any_point_leaves_a_whole_file(path):
-    run = subprocess.run(
-        [sys.executable, __file__, path], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    outcomes = run.stdout.split()
+    outcomes = outcomes_of(__file__, path)
     assert len(outcomes) >= 50
     assert set(outcomes) == {"old", "new"}
     assert sorted(outcomes, reverse=True) == outcomes  # first old ones, then new ones
