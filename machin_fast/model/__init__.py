@@ -3,5 +3,6 @@
 import machin_fast.model.algorithms as algorithms
 import machin_fast.model.nets as nets
 from machin_fast.model.call import safe_call, safe_return
+from machin_fast.model.spaces import for_spaces
 
-__all__ = ["algorithms", "nets", "safe_call", "safe_return"]
+__all__ = ["algorithms", "for_spaces", "nets", "safe_call", "safe_return"]
