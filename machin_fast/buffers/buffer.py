@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from machin_fast.buffers import buffer_state
+from machin_fast.buffers._trajectory import columns_of
 from machin_fast.buffers.episodes import ListedEpisodes, Places, RingEpisodes
 from machin_fast.buffers.n_step import n_step_rows
 from machin_fast.buffers.rows import Rows
 from machin_fast.buffers.storage import TransitionStorageBase, TransitionStorageBasic
+from machin_fast.data.trajectory import Trajectory
 from machin_fast.transition import Transition, TransitionBase
 
 Device: TypeAlias = str | torch.device | None
@@ -121,6 +124,34 @@ class Buffer:
         self.storage.clear()
         self._episodes.clear()
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that is in the buffer, for ``load_state_dict`` and ``utils.state_file``.
+
+        Draws also depend on Python's and numpy's generators, which are not part of it.
+
+        Returns:
+            Numbers, strings, copies of tensors, lists and dicts of them. Custom attributes that
+            are neither are the stored objects; so are transitions where they differ in their
+            attributes or are of another class than ``Transition``.
+
+        Raises:
+            TypeError: The storage is not the built-in one and has no ``state_dict``.
+        """
+        return buffer_state.take(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave: with the same random numbers, the next draws are
+        those of that buffer.
+
+        Args:
+            state: Of a buffer of the same class, size and settings, on any device.
+
+        Raises:
+            TypeError: The storage is not the built-in one and has no ``load_state_dict``.
+            ValueError: The buffer was another one; then nothing is changed.
+        """
+        buffer_state.put(self, state)
+
     # -- storing -------------------------------------------------------------------------------
 
     def store_episode(
@@ -191,6 +222,19 @@ class Buffer:
             ValueError: Columns do not fit each other, or are too long. Then nothing is changed.
         """
         self._store(*self._rows_of_rollout(columns))
+
+    def store_trajectory(self, trajectory: Trajectory) -> None:
+        """Stores the segments of a trajectory, each an episode or a part of one.
+
+        Args:
+            trajectory: With state, action, reward and what followed each step; other columns are
+                custom attributes. ``terminated`` is stored as ``terminal``.
+
+        Raises:
+            ValueError: Something is missing, or it is too long. Then nothing is changed.
+        """
+        rows = self._rows_of(columns_of(f"{type(self).__name__}.store_trajectory", trajectory))
+        self._store(rows, trajectory.lengths.numpy())
 
     def _transitions(self, episode: Sequence[Step], required_attrs: Iterable[str]) -> Rows:
         op = f"{type(self).__name__}.store_episode"

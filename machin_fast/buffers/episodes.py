@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -64,6 +65,18 @@ class RingEpisodes:
         self.next += -self.next % self.capacity
         self.first = self._starts[0] = self.next
         self.counter = self._head = self._tail = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for ``load_state_dict``."""
+        # The first is `first`, behind the last is `next`.
+        return {"counter": self.counter, "starts": torch.from_numpy(self._bounds().copy())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave."""
+        self._starts = state["starts"].cpu().numpy().copy()
+        self._head, self._tail = 0, len(self._starts) - 1
+        self.first, self.next = self._starts[[0, -1]].tolist()
+        self.counter = state["counter"]
 
     def at(self, positions: Sequence[int] | Places) -> Places:
         """Handles of transitions by their positions, counted from the oldest."""
@@ -200,6 +213,19 @@ class ListedEpisodes:
         self.counter = 0
         self.of_handle: dict[Any, int] = {}
         self.handles: dict[int, list[Any]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for ``load_state_dict``."""
+        handles = {episode: list(handles) for episode, handles in self.handles.items()}
+        return {"counter": self.counter, "handles": handles}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave."""
+        self.counter = state["counter"]
+        self.handles = {episode: list(handles) for episode, handles in state["handles"].items()}
+        self.of_handle = {
+            handle: episode for episode, handles in self.handles.items() for handle in handles
+        }
 
     def at(self, positions: Sequence[int] | Places) -> list[Any]:
         """Handles of transitions by their positions, counted from the oldest."""

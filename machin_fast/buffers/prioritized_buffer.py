@@ -19,6 +19,8 @@ __all__ = ["DrawnIndexes", "PrioritizedBuffer", "WeightTree"]
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Priorities: TypeAlias = Sequence[float] | np.ndarray[Any, Any] | Tensor
 
+_PARAMETERS = ("epsilon", "alpha", "beta", "beta_increment_per_sampling", "curr_beta")
+
 
 class DrawnIndexes(np.ndarray[Any, np.dtype[np.int64]]):
     """Indexes that ``sample_batch`` returned, and the rows that they stood for then.
@@ -106,6 +108,31 @@ class PrioritizedBuffer(Buffer):
         """Forgets everything, weights and the progress of beta included."""
         super().clear()
         self._reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for ``Buffer``, with weights and what they are computed by."""
+        leaves = self.wt_tree.get_leaf_all_weights()[: self.size()]
+        return {
+            **super().state_dict(),
+            "parameters": {name: getattr(self, name) for name in _PARAMETERS},
+            "stale_updates": self.stale_updates,
+            "largest": self._largest,
+            # What stands above the leaves is computed from them.
+            "leaves": torch.from_numpy(leaves.copy()),
+            "max_leaf": self.wt_tree.max_leaf,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As for ``Buffer``, with weights and what they are computed by."""
+        super().load_state_dict(state)
+        for name in _PARAMETERS:
+            setattr(self, name, state["parameters"][name])
+        self.stale_updates = state["stale_updates"]
+        self._largest = state["largest"]
+        leaves = np.zeros(self.buffer_size)
+        leaves[: self.size()] = state["leaves"].cpu().numpy()
+        self.wt_tree.update_all_leaves(leaves)
+        self.wt_tree.max_leaf = state["max_leaf"]
 
     # -- storing -------------------------------------------------------------------------------
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from machin_fast.buffers.buffer_state import rows_of, rows_state
 from machin_fast.buffers.rows import Rows, misfits
 from machin_fast.data.table import Table
 from machin_fast.transition import TransitionBase
@@ -48,6 +49,35 @@ class TransitionStorageBase(ABC):
     @abstractmethod
     def __getitem__(self, key: Any) -> TransitionBase:
         """The transition of a handle."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for ``load_state_dict``. Storages of buffers that are saved have both.
+
+        Returns:
+            Copies; for files, what ``machin_fast.utils.state_file`` takes.
+
+        Raises:
+            TypeError: This storage has none.
+        """
+        raise self._without("state_dict")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave; handles stand for the same transitions.
+
+        Args:
+            state: Of ``state_dict``.
+
+        Raises:
+            TypeError: This storage cannot.
+        """
+        raise self._without("load_state_dict")
+
+    def _without(self, method: str) -> TypeError:
+        name = type(self).__name__
+        return TypeError(
+            f"{name}.{method}: a storage must have state_dict and load_state_dict for that, "
+            f"got {name} without. Write them, or use the built-in storage"
+        )
 
 
 class TransitionStorageBasic(TransitionStorageBase):
@@ -158,6 +188,36 @@ class TransitionStorageBasic(TransitionStorageBase):
         self.index = self._size = 0
         for column in self._table.lists.values():
             column[:] = [None] * len(column)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for ``load_state_dict``, as ``Buffer.state_dict`` returns it."""
+        return {
+            "max_size": self.max_size,
+            "index": self.index,
+            "size": self._size,
+            **rows_state(self._stored.head(self._size)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave.
+
+        Args:
+            state: Of a storage of the same size, on any device.
+
+        Raises:
+            ValueError: It was of another size; then nothing is changed.
+        """
+        if state["max_size"] != self.max_size:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: max_size must be {self.max_size}, "
+                f"got {state['max_size']}"
+            )
+        rows = rows_of(state, self._table.device)
+        if rows.columns:
+            self._rebuild(rows, min(self.max_size, max(state["size"], _FIRST_CAPACITY)))
+        else:
+            self.clear()
+        self.index, self._size = state["index"], state["size"]
 
     def _fit(self, rows: Rows) -> None:
         """Makes the table able to take ``rows``, and them what it can take."""

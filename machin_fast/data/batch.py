@@ -11,8 +11,11 @@ from torch import Tensor
 from machin_fast.data.columns import Column
 
 RESERVED = frozenset(
-    ("columns", "index", "weight", "mask", "burn_in", "as_sequences", "update_priority")
-)
+    (
+        "columns", "names", "index", "weight", "weighted", "mask", "burn_in", "as_sequences",
+        "prioritized", "update_priority",
+    )
+)  # fmt: skip
 """Names that no column of a batch may have."""
 
 
@@ -24,7 +27,7 @@ class Batch:
     Args:
         columns: For each name ``[n, ...]`` or ``[T, B, ...]``, or a list of objects.
         index: Which rows these are, int64: ``[n]``, or ``[B]`` the first of each sequence.
-        weight: Importance weights in (0, 1], float32, like ``index``.
+        weight: Importance weights in (0, 1], float32, like ``index``. None: ones.
         mask: ``[T, B]``, bool. False where a sequence has ended; what stands there repeats its
             last row.
         burn_in: Of a sequence, this many first steps only warm up a recurrent state.
@@ -36,7 +39,7 @@ class Batch:
         self,
         columns: Mapping[str, Column],
         index: Tensor,
-        weight: Tensor,
+        weight: Tensor | None,
         *,
         mask: Tensor | None = None,
         burn_in: int = 0,
@@ -45,7 +48,7 @@ class Batch:
     ) -> None:
         self.columns = dict(columns)
         self.index = index
-        self.weight = weight
+        self._weight = weight
         self.mask = mask
         self.burn_in = burn_in
         self._more = dict(more or {})
@@ -58,6 +61,31 @@ class Batch:
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns or name in self._more
+
+    def names(self) -> list[str]:
+        """All columns, fetched or not."""
+        return [*self.columns, *(name for name in self._more if name not in self.columns)]
+
+    @property
+    def weight(self) -> Tensor:
+        """Importance weights in (0, 1], float32, like ``index``."""
+        if self._weight is None:
+            self._weight = full_weight(self.index)
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: Tensor) -> None:
+        self._weight = weight
+
+    @property
+    def weighted(self) -> bool:
+        """Whether weights were given, which may differ from 1."""
+        return self._weight is not None
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether ``update_priority`` does something."""
+        return self._update_priority is not None
 
     def __len__(self) -> int:
         """Number of rows, or of sequences."""
@@ -88,7 +116,7 @@ class Batch:
         return Batch(
             self.columns,
             start,
-            full_weight(start) if weight is None else weight.to(device),
+            None if weight is None else weight.to(device),
             mask=mask.to(device),
             burn_in=burn_in,
             more=self._more,

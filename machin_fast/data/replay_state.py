@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from machin_fast import ops
-from machin_fast.utils import tensor_file
+from machin_fast.utils import state_file
 
 if TYPE_CHECKING:
     from machin_fast.data.replay import Replay
@@ -87,40 +87,15 @@ def put(replay: Replay, state: Mapping[str, Any]) -> None:
 
 def save(replay: Replay, path: str | os.PathLike[str]) -> None:
     """Writes the state of a replay to a file."""
-    tensors: dict[str, Tensor] = {}
-    content = _without_tensors(take(replay, copy=False), "", tensors)
-    tensor_file.save(path, tensors, content, kind="replay")
+    state_file.save_state(path, take(replay, copy=False), kind="replay")
 
 
 def load(replay: Replay, path: str | os.PathLike[str]) -> None:
     """Takes over the state of a replay from a file."""
-    tensors, content = tensor_file.load(path, kind="replay", device=replay.device)
-    state = _with_tensors(content, "", tensors)
-    for name in ("counters", "largest"):
-        if name in state:
-            state[name] = state[name].cpu()
-    put(replay, state)
+    put(replay, state_file.load_state(path, kind="replay", device="cpu"))
 
 
 def _settings(replay: Replay) -> dict[str, Any]:
     frames = replay._frames
     names = [] if frames is None else [*frames.names, frames.stack]
     return {**{name: getattr(replay, name) for name in _SETTINGS}, "frames": names}
-
-
-def _without_tensors(state: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """``state`` without its tensors, which go into ``tensors`` by their places."""
-    if isinstance(state, Tensor):
-        tensors[place] = state
-        return None
-    if isinstance(state, dict):
-        return {key: _without_tensors(x, f"{place}:{key}", tensors) for key, x in state.items()}
-    return state
-
-
-def _with_tensors(content: Any, place: str, tensors: Mapping[str, Tensor]) -> Any:
-    if place in tensors:
-        return tensors[place]
-    if isinstance(content, dict):
-        return {key: _with_tensors(x, f"{place}:{key}", tensors) for key, x in content.items()}
-    return content

@@ -21,7 +21,7 @@ from machin_fast.data.assembly import (
     parts_of_rollout,
     tensor_of,
 )
-from machin_fast.data.batch import RESERVED, Batch, full_weight
+from machin_fast.data.batch import RESERVED, Batch
 from machin_fast.data.columns import (
     Column,
     as_columns,
@@ -362,7 +362,7 @@ class Trajectory:
             for name in self.final
             if f"next_{name}" not in columns
         }
-        return Batch(columns, index, full_weight(index), more=more)
+        return Batch(columns, index, None, more=more)
 
     def left(self, index: Tensor) -> Tensor:
         """Steps from each row to the end of its segment, itself included, like ``index``."""

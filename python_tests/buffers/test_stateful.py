@@ -124,9 +124,14 @@ class Program(RuleBasedStateMachine):
             self.buffer.clear()
             self.forget()
 
-    @rule()
-    def save_and_load(self) -> None:
-        self.buffer = pickle.loads(pickle.dumps(self.buffer))
+    @rule(how=st.sampled_from(["pickle", "state"]))
+    def save_and_load(self, how: str) -> None:
+        if how == "pickle":
+            self.buffer = pickle.loads(pickle.dumps(self.buffer))
+            return
+        state, self.buffer = self.buffer.state_dict(), self.make()
+        self.buffer.store_episode(steps(range(self.capacity)))  # of that nothing must stay
+        self.buffer.load_state_dict(state)
 
     @rule(
         n=st.integers(0, 14),
