@@ -62,12 +62,12 @@ def ours(schema: Schema, source: Transitions, block: int, device: str = "cpu") -
 
 
 def our_calls(replay: OurReplay, source: Transitions) -> Replay:
-    def add(rows: dict[str, torch.Tensor]) -> None:
-        replay.append(**rows)
+    # With keywords, as users write it; a dict to unpack would cost 0.3 us more.
+    keywords = ", ".join(f"{name}={name}" for name in source)
+    add = eval(f"lambda {', '.join(source)}: append({keywords})", {"append": replay.append})
 
     def pack(rows: Transitions) -> tuple[Any, ...]:
-        tensors = columns(rows, str(replay.device))
-        return (dict(zip(rows, tensors, strict=True)),)
+        return tuple(columns(rows, str(replay.device)))
 
     def read(batch: Any) -> Transitions:
         return {name: column.cpu().numpy() for name, column in batch.columns.items()}

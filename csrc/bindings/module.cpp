@@ -39,7 +39,7 @@ PyMethodDef methods[] = {
     direct("sum_tree_sample", machin_fast::direct_sum_tree_sample),
     direct("seed_of_call", machin_fast::direct_seed_of_call),
     direct("sum_tree_summary", machin_fast::direct_sum_tree_summary),
-    direct("replay_append", machin_fast::replay_append),
+    direct("replay_appender", machin_fast::replay_appender),
     direct("replay_sample", machin_fast::replay_sample),
     direct("replay_update", machin_fast::replay_update),
     {nullptr, nullptr, 0, nullptr},

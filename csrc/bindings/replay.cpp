@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "core/span.h"
 #include "ops/columns.h"
 #include "ops/gather_rows.h"
 #include "ops/sum_tree.h"
@@ -15,6 +16,7 @@
 namespace machin_fast {
 namespace {
 
+constexpr const char* kAppend = "Replay.append";
 constexpr const char* kSample = "Replay.sample";
 constexpr const char* kUpdate = "Replay.update_priority";
 
@@ -33,55 +35,162 @@ void check_rows(const char* op, int64_t capacity, int64_t oldest, int64_t append
            ", got ", appended, " with oldest ", oldest);
 }
 
-// -- replay_append ------------------------------------------------------------------------------
+}  // namespace
 
-// False if they must be converted before they are written.
-bool read_rows(PyObject* tuple, std::vector<Array>& rows, std::vector<uint32_t>& types) {
-  rows.clear();
-  types.clear();
-  const Py_ssize_t count = PyTuple_Size(tuple);
-  for (Py_ssize_t j = 0; j < count; ++j) {
-    const std::optional<TensorView> view = view_if_plain(PyTuple_GetItem(tuple, j));
-    if (!view || !is_contiguous(view->array)) return false;
-    rows.push_back(view->array);
-    types.push_back(view->type);
+// -- replay_appender ----------------------------------------------------------------------------
+
+namespace {
+
+constexpr const char* kAppender = "machin_fast.appender";
+// Places in the counters (machin_fast/data/counters.py).
+constexpr int kAppended = 2, kOldest = 3, kCounters = 5;
+
+// Where the masses of new rows go, and what they are.
+struct Entry {
+  Array nodes;
+  SumTreeLayout layout;
+  const double* largest;  // priority
+  double alpha, epsilon;
+
+  double mass() const { return std::pow(*largest + epsilon, alpha); }
+};
+
+// What an append needs to know of its replay. Counters and tree are read where they were at first:
+// to ask torch for that takes 60 ns a tensor (measured). Columns may move, as users have views.
+struct Appender {
+  Owned kept;  // what the others belong to
+  PyObject *names, *columns;
+  int64_t capacity = 0;
+  int64_t* counters = nullptr;
+  std::optional<Entry> entry = {};
+};
+
+Appender appender_of(PyObject* const* args) {
+  Appender a{.kept = Owned(PyTuple_Pack(5, args[0], args[1], args[2], args[3], args[4])),
+             .names = args[0],
+             .columns = args[1]};
+  if (a.kept == nullptr) throw PythonError();
+  const Tensors columns(kAppend, "columns", a.columns);
+  check_columns(kAppend, columns.arrays());
+  a.capacity = length_of(columns.arrays());
+  MF_CHECK(a.capacity > 0, kAppend, ": columns must have at least 1 row, got 0");
+  const auto count = Py_ssize_t(columns.arrays().size());
+  bool named = PyTuple_Check(a.names) && PyTuple_Size(a.names) == count;
+  for (Py_ssize_t j = 0; named && j < count; ++j) {
+    named = PyUnicode_Check(PyTuple_GetItem(a.names, j));
   }
+  MF_CHECK(named, kAppend, ": names must be a tuple of ", count, " str, got something else");
+  const int64_t words = kCounters, one = 1;
+  const Array counters = view(kAppend, "counters", args[2]);
+  check_out(kAppend, "counters", counters, flat(nullptr, words, DType::kInt64), DType::kInt64);
+  a.counters = counters.as<int64_t>();
+  if (args[3] == Py_None) return a;
+
+  const Array nodes = view(kAppend, "nodes", args[3]), largest = view(kAppend, "largest", args[4]);
+  check_out(kAppend, "largest", largest, flat(nullptr, one, DType::kFloat64), DType::kFloat64);
+  a.entry = {.nodes = nodes,
+             .layout = check_sum_tree(kAppend, nodes, a.capacity),
+             .largest = largest.as<const double>(),
+             .alpha = real(args[5]),
+             .epsilon = real(args[6])};
+  return a;
+}
+
+// Reads the rows for each column; false if they cannot be written as they are.
+bool read_rows(const Appender& a, PyObject* dict, const Tensors& columns,
+               std::vector<Array>& rows) {
+  const std::span<const Array> to = columns.arrays();
+  if (!PyDict_Check(dict) || PyDict_Size(dict) != Py_ssize_t(to.size())) return false;
+  rows.reserve(to.size());
+  for (size_t j = 0; j < to.size(); ++j) {
+    PyObject* x = PyDict_GetItemWithError(dict, PyTuple_GetItem(a.names, Py_ssize_t(j)));
+    if (x == nullptr && PyErr_Occurred()) throw PythonError();
+    const std::optional<TensorView> view = x ? view_if_plain(x) : std::nullopt;
+    if (!view || view->type != columns.types()[j]) return false;
+    rows.push_back(view->array);
+    const Array& row = rows.back();
+    if (!same_row_shape(row, to[j]) || row.shape[0] != rows[0].shape[0]) return false;
+    if (!is_contiguous(row)) return false;
+  }
+  for (const Array& column : to) {
+    const Span written = span_of(column);
+    for (const Array& x : rows) {
+      const auto* read = x.as<const char>();  // without gaps
+      if (overlap({read, read + x.numel * x.itemsize}, written)) return false;
+    }
+  }
+  return length_of(rows) <= a.capacity;
+}
+
+// The next rows most likely go right behind these: their memory is fetched while the caller makes
+// them (0.1 us of 1.5 for 64 rows, measured).
+void fetch_ahead(const Array& column, int64_t slot, int64_t n) {
+#if defined(__GNUC__)
+  const int64_t row = column.stride[0] * column.itemsize;  // of a record, where columns share one
+  const int64_t bytes = std::min<int64_t>(n * row, 1 << 12);
+  const char* begin = column.as<const char>() + slot * row;
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(begin + at, /*write=*/1);
+#endif
+}
+
+bool append(const Appender& a, PyObject* dict) {
+  const Tensors columns(kAppend, "columns", a.columns);
+  check_columns(kAppend, columns.arrays());  // whoever has them may have changed them
+  if (length_of(columns.arrays()) != a.capacity) return false;
+  const int64_t appended = a.counters[kAppended];
+  check_rows(kAppend, a.capacity, a.counters[kOldest], appended);
+  std::vector<Array> rows;
+  if (!read_rows(a, dict, columns, rows)) return false;
+  const double mass = a.entry ? a.entry->mass() : 0;
+  if (a.entry) check_weight(kAppend, a.entry->nodes, a.entry->layout, mass);
+
+  const int64_t n = length_of(rows), first = appended % a.capacity;
+  const std::vector<RowColumn> copies = row_columns(columns.arrays(), rows);
+  const WriteRows write = {.columns = copies.data(),
+                           .count = int64_t(copies.size()),
+                           .rows = a.capacity,
+                           .start = first,
+                           .n = n};
+  without_gil(n, [&] {
+    write_rows_cpu(write);
+    if (!a.entry) return;
+    const int64_t head = std::min(n, a.capacity - first);
+    sum_tree_fill_cpu(a.entry->nodes, a.entry->layout, first, head, mass);
+    sum_tree_fill_cpu(a.entry->nodes, a.entry->layout, 0, n - head, mass);
+  });
+  a.counters[kAppended] = appended + n;
+  a.counters[kOldest] = std::max(a.counters[kOldest], appended + n - a.capacity);
+  fetch_ahead(columns.arrays()[0], (first + n) % a.capacity, std::min(n, a.capacity - first - n));
   return true;
+}
+
+PyObject* call_append(PyObject* self, PyObject* rows) {
+  return guarded([&] {
+    const auto* appender = static_cast<const Appender*>(PyCapsule_GetPointer(self, kAppender));
+    bool done = false;
+    try {
+      done = append(*appender, rows);
+    } catch (const std::runtime_error&) {  // the caller's long way tells what is wrong
+    }
+    return PyBool_FromLong(done);
+  });
+}
+
+void release(PyObject* capsule) {
+  delete static_cast<Appender*>(PyCapsule_GetPointer(capsule, kAppender));
 }
 
 }  // namespace
 
-PyObject* replay_append(PyObject*, PyObject* const* args, Py_ssize_t count) {
+PyObject* replay_appender(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
-    check_count("replay_append", count, 5);
-    const bool has_tree = args[3] != Py_None;
-    const int64_t first = integer(args[2]);
-    const double mass = has_tree ? real(args[4]) : 0;
-    const Tensors columns("write_rows_", "columns", args[0]);
-    const Owned items = items_of("write_rows_", "rows", args[1]);
-    thread_local std::vector<Array> rows;
-    thread_local std::vector<uint32_t> types;
-    if (!read_rows(items.get(), rows, types)) return none();
-
-    const int64_t capacity = length_of(columns.arrays()), n = length_of(rows);
-    if (n > capacity && capacity > 0) return none();
-    check_types("write_rows_", "rows", types, columns.types());
-    Array nodes;
-    SumTreeLayout layout;
-    if (has_tree) {
-      nodes = view("sum_tree_update_", "nodes", args[3]);
-      layout = check_sum_tree("sum_tree_update_", nodes, capacity);
-      check_weight("sum_tree_update_", nodes, layout, mass);
-    }
-    const std::span<const Array> batch = rows;  // those of this thread, whichever runs the body
-    without_gil(n, [&] {
-      write_rows_cpu(columns.arrays(), batch, first);
-      if (!has_tree) return;
-      const int64_t head = std::min(n, capacity - first);
-      sum_tree_fill_cpu(nodes, layout, first, head, mass);
-      sum_tree_fill_cpu(nodes, layout, 0, n - head, mass);
-    });
-    return PyLong_FromLongLong(n);
+    check_count("replay_appender", count, 7);
+    static PyMethodDef method = {"append", call_append, METH_O, "append(rows) -> bool"};
+    auto appender = std::make_unique<Appender>(appender_of(args));
+    const Owned capsule(PyCapsule_New(appender.get(), kAppender, release));
+    if (capsule == nullptr) return nullptr;
+    appender.release();  // the capsule has it now
+    return PyCFunction_New(&method, capsule.get());
   });
 }
 

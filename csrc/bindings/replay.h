@@ -11,11 +11,15 @@
 
 namespace machin_fast {
 
-// replay_append(columns, rows, first, nodes, mass) -> number of rows
-// Writes rows at the slots from `first` on, around the end, and sets their leaves to `mass`.
-// None, and nothing is changed, if `rows` must be converted before: they are not all contiguous
-// tensors on the CPU, or more than fit in.
-PyObject* replay_append(PyObject*, PyObject* const* args, Py_ssize_t count);
+// replay_appender(names, columns, counters, nodes, largest, alpha, epsilon) -> append(rows) -> bool
+// What appends to a replay: `rows` are a dict of keywords, which nobody else has, in any order. It
+// writes them behind those that are there, around the end, sets their leaves to the mass
+// (largest + epsilon) ^ alpha and counts them. False, and nothing is changed, if they must be
+// converted or looked at before: they are not all contiguous tensors on the CPU like the columns,
+// or more than fit in, or the mass is more than a tree takes.
+// `counters` (int64), `nodes` and `largest` (float64 [1]) must stay where they are; the last four
+// are None without priorities.
+PyObject* replay_appender(PyObject*, PyObject* const* args, Py_ssize_t count);
 
 // replay_sample(columns, batch, nodes, seed, call, oldest, appended, beta)
 // Draws rows into `batch`: slot and index (number) int64 [n], weight float32 [n], mass [n] with the

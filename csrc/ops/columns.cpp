@@ -7,14 +7,6 @@ namespace {
 
 constexpr int64_t kMaxRowBytes = int64_t(1) << 31;  // the CUDA kernels count them in 32 bits
 
-bool same_row_shape(const Array& x, const Array& y) {
-  if (x.dim != y.dim) return false;
-  for (int64_t d = 1; d < x.dim; ++d) {
-    if (x.shape[d] != y.shape[d]) return false;
-  }
-  return true;
-}
-
 bool same_device(const Array& x, const Array& y) {
   return x.device == y.device && x.device_index == y.device_index;
 }
@@ -58,6 +50,14 @@ int64_t row_bytes(const Array& column) {
   int64_t bytes = column.itemsize;
   for (int64_t d = 1; d < column.dim; ++d) bytes *= column.shape[d];
   return bytes;
+}
+
+bool same_row_shape(const Array& x, const Array& y) {
+  if (x.dim != y.dim) return false;
+  for (int64_t d = 1; d < x.dim; ++d) {
+    if (x.shape[d] != y.shape[d]) return false;
+  }
+  return true;
 }
 
 void check_columns(const char* op, Arrays columns) {
@@ -128,7 +128,7 @@ std::vector<RowColumn> row_columns(Arrays columns, Arrays batch) {
   return all;
 }
 
-int64_t rows_per_thread(const std::vector<RowColumn>& columns) {
+int64_t rows_per_thread(std::span<const RowColumn> columns) {
   // A row costs its bytes, and a cache line a column.
   constexpr int64_t kBytesPerThread = int64_t(1) << 20, kLine = 64;
   int64_t cost = 1;

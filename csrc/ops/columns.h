@@ -15,6 +15,7 @@ using Arrays = std::span<const Array>;
 std::vector<Array> views(const std::vector<Tensor>& tensors);
 std::vector<Span> spans(Arrays arrays);
 int64_t row_bytes(const Array& column);
+bool same_row_shape(const Array& x, const Array& y);
 
 // Columns share their number of rows and their device, and have no gaps inside a row.
 void check_columns(const char* op, Arrays columns);
@@ -32,6 +33,6 @@ Tensor empty_rows(const Tensor& column, int64_t n);
 std::vector<RowColumn> row_columns(Arrays columns, Arrays batch);
 
 // How many rows a thread should copy at least: about what it does while another wakes up.
-int64_t rows_per_thread(const std::vector<RowColumn>& columns);
+int64_t rows_per_thread(std::span<const RowColumn> columns);
 
 }  // namespace machin_fast

@@ -53,10 +53,13 @@ struct WriteRequest {
 }  // namespace
 
 void write_rows_cpu(Arrays columns, Arrays rows, int64_t start) {
-  const WriteRequest request(columns, rows, start);
-  parallel_for(request.args.n, rows_per_thread(request.copies), [&](int64_t begin, int64_t end) {
-    MF_CALL_ISA(write_rows(request.args, begin, end));
-  });
+  write_rows_cpu(WriteRequest(columns, rows, start).args);
+}
+
+void write_rows_cpu(const WriteRows& args) {
+  const int64_t grain = rows_per_thread({args.columns, size_t(args.count)});
+  parallel_for(args.n, grain,
+               [&](int64_t begin, int64_t end) { MF_CALL_ISA(write_rows(args, begin, end)); });
 }
 
 namespace {

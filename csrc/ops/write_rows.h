@@ -30,6 +30,8 @@ MF_PER_ISA(void write_rows(const WriteRows& args, int64_t begin, int64_t end))
 
 // Checks all, then writes on the CPU. Takes Arrays, so that calls may go past torch.
 void write_rows_cpu(std::span<const Array> columns, std::span<const Array> rows, int64_t start);
+// All was checked.
+void write_rows_cpu(const WriteRows& args);
 
 void launch_write_rows(const WriteRows& args, CudaStream stream);
 

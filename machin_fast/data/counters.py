@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 SEED, DRAWS, APPENDED, OLDEST, STALE = range(5)
-"""Places of the numbers."""
+"""Places of the numbers; csrc/bindings/replay.cpp has them, too."""
 
 
 def _word(place: int) -> Any:

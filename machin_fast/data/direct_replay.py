@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ class DirectReplay:
         update_priority: For the batches.
 
     Attributes:
+        append: Appends the rows of a dict if they fit and need no conversion, else changes
+            nothing; returns whether they were appended.
         batch_size: Rows of the last batch; before the first NaN, which equals nothing.
     """
 
@@ -41,7 +43,6 @@ class DirectReplay:
         batches: int,
         update_priority: Callable[[Tensor, Tensor], None] | None,
     ) -> None:
-        self._capacity = table.capacity
         self._like = table.tensors
         self._names = tuple(table.tensors)
         self._columns = library.views(tuple(table.tensors.values()))
@@ -50,34 +51,19 @@ class DirectReplay:
         self._priorities = priorities
         self._nodes = None if priorities is None else priorities.nodes
         self._update_priority = update_priority
+        self.prepare()
         self._ring: list[tuple[Batch, Any]] = []
         self._batches = batches
         self.batch_size: float = math.nan
         self._next = 0
 
-    def append(self, columns: Mapping[str, Any]) -> bool:
-        """Appends rows if they fit and need no conversion, else changes nothing.
-
-        Returns:
-            Whether they were appended.
-        """
-        if tuple(columns) != self._names:
-            return False
-        words, capacity = self._counters.words, self._capacity
-        appended = words[APPENDED]
-        mass = 0.0 if self._priorities is None else self._priorities.default_mass()
-        try:
-            n = library.replay_append(
-                self._columns, tuple(columns.values()), appended % capacity, self._nodes, mass
-            )
-        except RuntimeError:
-            return False  # the long way tells what is wrong
-        if n is None:
-            return False
-        words[APPENDED] = appended = appended + n
-        if appended - words[OLDEST] > capacity:
-            words[OLDEST] = appended - capacity
-        return True
+    def prepare(self) -> None:
+        """Makes ``append``, which knows alpha and epsilon as they are now."""
+        tree = self._priorities
+        self.append: Callable[[dict[str, Any]], bool] = library.replay_appender(
+            self._names, self._columns, self._counters.tensor, self._nodes,
+            tree and tree.largest, tree and tree.alpha, tree and tree.epsilon,
+        )  # fmt: skip
 
     def sample(self, n: int, beta: float) -> Batch:
         """Draws and fetches n rows, of a memory that holds some, into memory used before."""
@@ -102,4 +88,5 @@ class DirectReplay:
         weight, mass = torch.empty((2, n), dtype=torch.float32)
         memory = library.views((slot, index, weight, mass, *columns.values()))
         shown = {name: columns[name] for name in self._shown}
-        return Batch(shown, index, weight, update_priority=self._update_priority), memory
+        known = None if self._priorities is None else weight  # else all are 1
+        return Batch(shown, index, known, update_priority=self._update_priority), memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,25 +44,14 @@ class Priorities:
         self.alpha = alpha
         self.epsilon = epsilon
         self.nodes = ops.sum_tree_new(capacity, device=device, minimum=True)
-        self._hold(torch.ones(1, dtype=torch.float64))
+        self.largest = torch.ones(1, dtype=torch.float64)
         self._zero_stays = zero_stays
         self._direct = direct_calls and device.type == "cpu" and not zero_stays
-
-    def _hold(self, largest: Tensor) -> None:
-        self.largest = largest
-        self._largest: Any = memoryview(largest.numpy())  # type: ignore[arg-type]
 
     def share(self) -> None:
         """Moves everything to memory that processes share."""
         self.nodes.share_memory_()
-        self._hold(self.largest.share_memory_())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_largest"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._hold(self.largest)
+        self.largest.share_memory_()
 
     @property
     def leaves(self) -> Tensor:
@@ -86,10 +74,6 @@ class Priorities:
                 f"got {first_wrong(wrong, mass)}"
             )
         return mass
-
-    def default_mass(self) -> float:
-        """The mass of the largest priority so far."""
-        return float((self._largest[0] + self.epsilon) ** self.alpha)
 
     def set(self, first: int, mass: Tensor) -> None:
         """Sets rows ``first`` and following to masses ``[n]``, n at most the capacity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -170,6 +171,7 @@ class Replay:
     def alpha(self, alpha: float) -> None:
         _check_not_negative("alpha", alpha)
         self._tree("alpha").alpha = alpha
+        self._prepare()
 
     @property
     def epsilon(self) -> float:
@@ -180,6 +182,7 @@ class Replay:
     def epsilon(self, epsilon: float) -> None:
         _check_not_negative("epsilon", epsilon)
         self._tree("epsilon").epsilon = epsilon
+        self._prepare()
 
     @property
     def beta(self) -> float:
@@ -424,7 +427,7 @@ class Replay:
             counters.seed, counters.draws, n, counters.oldest, counters.appended, self.device
         )
         counters.draws += 1
-        return self._fetch(index, full_weight(index))
+        return self._fetch(index)
 
     def sample_windows(self, n: int, *, burn_in: int = 0) -> Batch:
         """Draws windows of ``window`` steps, with replacement, stratified.
@@ -448,7 +451,7 @@ class Replay:
                 f"Replay.sample_windows: burn_in must be in [0, {window}), got {burn_in}"
             )
         start, weight = self.draw(n)
-        return self.windows(start, weight=weight, burn_in=burn_in)
+        return self.windows(start, weight=weight if self.priority else None, burn_in=burn_in)
 
     def windows(self, start: Tensor, *, weight: Tensor | None = None, burn_in: int = 0) -> Batch:
         """Fetches given windows, as ``sample_windows`` does.
@@ -539,7 +542,7 @@ class Replay:
             IndexError: A row has left the memory, or never was in it.
         """
         index = self._alive("rows", index)
-        return self._fetch(index, full_weight(index))
+        return self._fetch(index)
 
     def left(self, index: Tensor) -> Tensor:
         """Steps from each row to the end of its segment, itself included.
@@ -575,7 +578,7 @@ class Replay:
         self._check_segments("window_starts")
         return _begins_window(self._all_left(), length).nonzero().squeeze(1) + self.oldest
 
-    def _fetch(self, index: Tensor, weight: Tensor) -> Batch:
+    def _fetch(self, index: Tensor, weight: Tensor | None = None) -> Batch:
         found = self._table.read(index.flatten() % self.capacity)
         if self._frames is not None:
             for name in self._frames.names:
@@ -664,7 +667,11 @@ class Replay:
         replay_state.load(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_direct": None}
+        state = {**self.__dict__, "_direct": None}
+        if self._table.memory != "shared":  # else whoever is sent a replay would share these
+            for name in ("_counters", "_priorities", "_frames"):
+                state[name] = copy.deepcopy(state[name])
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -684,6 +691,10 @@ class Replay:
             self._batches,
             self.update_priority if self.priority else None,
         )
+
+    def _prepare(self) -> None:
+        if self._direct is not None:
+            self._direct.prepare()
 
     def turn(self) -> AbstractContextManager[None]:
         """While it is held, nobody else changes anything; see ``SharedReplay``."""

@@ -64,10 +64,10 @@ class SharedReplay(Replay):
                 raise ValueError(f"SharedReplay: {name} must be a tensor or array, got a list")
         self._timeout = timeout
         self._lock = torch.multiprocessing.get_context("spawn").RLock()
-        super().append(**{name: column[:0] for name, column in rows.items()})
-        self._counters.share()
+        self._counters.share()  # before rows come, as from then on it must stay where it is
         if self._priorities is not None:
             self._priorities.share()
+        super().append(**{name: column[:0] for name, column in rows.items()})
 
     @contextmanager
     def turn(self) -> Iterator[None]:

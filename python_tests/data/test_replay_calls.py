@@ -8,7 +8,8 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from machin_fast import ops
 from machin_fast._extension import library
+from machin_fast.data import Replay
 
 CAPACITY = 20
 INT64, FLOAT32, FLOAT64 = torch.int64, torch.float32, torch.float64
@@ -185,46 +187,100 @@ def test_a_list_may_lose_its_tensors_while_others_run() -> None:
         thread.join()
 
 
-# -- replay_append ---------------------------------------------------------------------------
+# -- replay_appender -------------------------------------------------------------------------
+
+NAMES = ("state", "number", "flag", "half")
+APPENDED, OLDEST = 2, 3
+
+
+def named(columns: Any) -> dict[str, Any]:
+    return dict(zip(NAMES, columns, strict=True))
+
+
+def counters(appended: int = 0, oldest: int = 0) -> Tensor:
+    return torch.tensor([7, 8, appended, oldest, 9])
+
+
+def one(x: float = 1.0) -> Tensor:
+    return torch.tensor([x], dtype=FLOAT64)
+
+
+def uniform_appender(columns: Any, counts: Tensor | None = None) -> Any:
+    counts = counters() if counts is None else counts
+    return library.replay_appender(NAMES, columns, counts, None, None, None, None)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
 @pytest.mark.parametrize("with_tree", [False, True])
 def test_append_writes_rows_and_masses_around_the_ring(with_tree: bool, dtype: torch.dtype) -> None:
     columns, model = table(), table()
-    held = library.views(columns)
     nodes, expected = tree(dtype=dtype), torch.zeros(CAPACITY, dtype=dtype)
+    counts, largest = counters(), one()
+    alpha, epsilon = 0.6, 0.01
+    entry = (nodes, largest, alpha, epsilon) if with_tree else (None, None, None, None)
+    append = library.replay_appender(NAMES, library.views(columns), counts, *entry)
     appended = 0
     for step, n in enumerate([1, 7, 0, 13, 20, 5, 19, 2]):
         new = rows(appended, n)
-        first, mass = appended % CAPACITY, 0.1 + step
-        got = library.replay_append(held, new, first, nodes if with_tree else None, mass)
-        assert got == n and type(got) is int
+        largest[0] = 1 + step / 3
+        assert append(named(new)) is True
         slot = (appended + torch.arange(n)) % CAPACITY
         for column, x in zip(model, new, strict=True):
             column[slot] = x
         if with_tree:
-            expected[slot] = mass
+            expected[slot] = (1 + step / 3 + epsilon) ** alpha
         appended += n
         assert all(map(torch.equal, columns, model))
         assert torch.equal(leaves(nodes), expected)
         assert_sound(nodes)
+        assert torch.equal(counts, counters(appended, max(0, appended - CAPACITY)))
+
+
+def test_append_leaves_fewer_rows_where_they_were_forgotten() -> None:
+    counts = counters(33, 30)
+    append = uniform_appender(filled(33), counts)
+    assert append(named(rows(33, 16)))
+    assert torch.equal(counts, counters(49, 30))
+    assert append(named(rows(49, 4)))
+    assert torch.equal(counts, counters(53, 33))
 
 
 def test_append_takes_whatever_holds_the_numbers() -> None:
     columns = table()
+    append = uniform_appender(columns)
     graph = torch.ones(2, 3, requires_grad=True)
-    assert library.replay_append(columns, [graph * 2, *rows(0, 2)[1:]], 0, None, None) == 2
+    assert append(named((graph * 2, *rows(0, 2)[1:])))
     assert columns[0][:2].tolist() == [[2] * 3] * 2
     one_row = torch.ones(3)[None].expand(1, 3).t().reshape(3, 1).t()  # odd strides, no gaps
-    assert library.replay_append(columns, (one_row, *rows(0, 1)[1:]), 0, None, None) == 1
+    assert append(named((one_row, *rows(2, 1)[1:])))
+    large = rows(0, 1500)
+    counts = counters()
+    assert uniform_appender(table(2000), counts)(named(large))  # lets other threads run meanwhile
+    assert counts[APPENDED] == 1500
 
 
-def unchanged(columns: tuple[Tensor, ...], nodes: Tensor) -> Any:
-    before = [x.clone() for x in (*columns, nodes)]
+def test_append_finds_rows_by_name() -> None:
+    columns = table()
+    append = uniform_appender(columns)
+    new = named(rows(5, 3))
+    assert append({"".join(name): new[name] for name in reversed(NAMES)})
+    assert all(torch.equal(x[:3], y) for x, y in zip(columns, rows(5, 3), strict=True))
+
+
+def test_append_follows_columns_that_move() -> None:
+    columns = table()
+    append = uniform_appender(library.views(columns))
+    for x in columns:
+        x.untyped_storage().share_memory_()  # as sending it to another process does
+    assert append(named(rows(0, 4)))
+    assert columns[1].tolist()[:5] == [0, 1, 2, 3, 0]
+
+
+def unchanged(columns: tuple[Tensor, ...], *others: Tensor) -> Any:
+    before = [x.clone() for x in (*columns, *others)]
 
     def check() -> None:
-        assert all(map(torch.equal, (*columns, nodes), before))
+        assert all(map(torch.equal, (*columns, *others), before))
 
     return check
 
@@ -247,59 +303,134 @@ class Subclass(torch.Tensor):
         torch.ones(2, 3, device="meta"),
         torch.ones(2, 3, dtype=torch.complex64).conj(),
         torch._efficientzerotensor(2, 3),
+        torch.ones(2, 3, dtype=FLOAT64),
+        torch.ones(2, 3, dtype=torch.int32),
+        torch.ones(1, 3),
+        torch.ones(3, 3),
+        torch.ones(2, 4),
+        torch.ones(2),
+        torch.ones(2, 3, 1),
+        torch.ones(()),
     ],
     ids=lambda odd: f"{type(odd).__name__}-{getattr(odd, 'layout', '')}",
 )
-def test_append_leaves_what_must_be_converted_to_the_caller(odd: Any) -> None:
-    columns, nodes = filled(25), tree()
-    check = unchanged(columns, nodes)
-    assert library.replay_append(columns, (odd, *rows(0, 2)[1:]), 0, nodes, 1.0) is None
+@pytest.mark.parametrize("at", [0, 2])
+def test_append_leaves_what_must_be_converted_to_the_caller(odd: Any, at: int) -> None:
+    columns, nodes, counts = filled(25), tree(), counters(25, 5)
+    check = unchanged(columns, nodes, counts)
+    append = library.replay_appender(NAMES, columns, counts, nodes, one(), 0.6, 0.0)
+    assert append(named(rows(0, 2)) | {NAMES[at]: odd}) is False
     check()
 
 
-def test_append_leaves_more_rows_than_fit_to_the_caller() -> None:
-    columns, nodes = filled(25), tree()
-    check = unchanged(columns, nodes)
-    new = rows(0, CAPACITY + 1)
-    assert library.replay_append(library.views(columns), new, 0, nodes, 1.0) is None
+def test_append_leaves_what_it_cannot_do_to_the_caller() -> None:
+    columns, nodes, counts = filled(25), tree(), counters(25, 5)
+    check = unchanged(columns, nodes, counts)
+    append = library.replay_appender(NAMES, columns, counts, nodes, one(), 0.6, 0.0)
+    good = named(rows(0, 2))
+    for bad in (
+        {},
+        {name: good[name] for name in NAMES[1:]},
+        good | {"priority": torch.ones(2)},
+        {name.upper(): x for name, x in good.items()},
+        dict(zip([*NAMES[1:], 3], good.values(), strict=True)),
+        list(good),
+        None,
+        named(rows(0, CAPACITY + 1)),
+        good | {"half": good["half"].bfloat16()},
+        good | {"number": columns[1][:2]},
+    ):
+        assert append(bad) is False
     check()
 
 
-def test_append_refuses_as_write_rows_does() -> None:
-    columns, nodes = filled(25), tree()
-    check = unchanged(columns, nodes)
-    good = rows(0, 2)
-    state, number, flag, half = good
-    for bad, text in [
-        ((state, number, flag), "write_rows_: rows must have 4 tensors, one per column, got 3"),
-        ((), "write_rows_: rows must have 4 tensors, one per column, got 0"),
-        ((state, number[:1], flag, half), r"write_rows_: rows\[1\] must have shape \[2\], got \[1"),
-        ((state, number.int(), flag, half), r"write_rows_: rows\[1\] must be int64, got int32"),
-        (
-            (state, number, flag, half.bfloat16()),
-            r"write_rows_: rows\[3\] must be float16, got bfloat16",
-        ),
-        ((state[0, 0], *good[1:]), r"write_rows_: rows\[0\] must have shape \[0, 3\], got \[\]"),
-        ((state, columns[1][:2], flag, half), r"write_rows_: rows\[1\] must not share memory"),
-    ]:
-        with pytest.raises(RuntimeError, match=text):
-            library.replay_append(columns, bad, 0, nodes, 1.0)
-    for first in (-1, CAPACITY):
-        text = rf"write_rows_: start must be in \[0, 20\), got {first}"
-        with pytest.raises(RuntimeError, match=text):
-            library.replay_append(columns, good, first, nodes, 1.0)
-    for mass in (-1.0, float("nan"), float("inf"), 1e38):
-        with pytest.raises(RuntimeError, match=r"sum_tree_update_: weight must be in \[0, "):
-            library.replay_append(columns, good, 0, nodes, mass)
-    with pytest.raises(RuntimeError, match="sum_tree_update_: nodes must have"):
-        library.replay_append(columns, good, 0, tree(capacity=100), 1.0)
-    with pytest.raises(TypeError, match=r"sum_tree_update_: nodes must be a torch\.Tensor"):
-        library.replay_append(columns, good, 0, [1], 1.0)
-    with pytest.raises(TypeError, match="write_rows_: rows must be a tuple or list of tensors"):
-        library.replay_append(columns, state, 0, nodes, 1.0)
-    with pytest.raises(RuntimeError, match="columns must have at least 1 tensor, got 0"):
-        library.replay_append((), (), 0, None, 1.0)
+def test_names_may_be_anything_that_is_a_str() -> None:
+    class Rude(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("rude")
+
+    columns, counts = table(), counters()
+    check = unchanged(columns, counts)
+    with pytest.raises(ValueError, match="rude"):
+        uniform_appender(columns, counts)({Rude(k): x for k, x in named(rows(0, 2)).items()})
     check()
+
+
+@pytest.mark.parametrize("largest", [-1.0, float("nan"), float("inf"), 1e300])
+def test_append_leaves_masses_that_no_tree_takes_to_the_caller(largest: float) -> None:
+    columns, nodes, counts = filled(25), tree(), counters(25, 5)
+    check = unchanged(columns, nodes, counts)
+    append = library.replay_appender(NAMES, columns, counts, nodes, one(largest), 1.0, 0.0)
+    assert append(named(rows(0, 2))) is False
+    check()
+
+
+def test_append_writes_nowhere_if_its_memory_is_not_as_it_was() -> None:
+    columns, counts = table(), counters()
+    append = uniform_appender(library.views(columns), counts)
+    good = named(rows(0, 2))
+    for appended, oldest in [(-1, -1), (3, 4), (25, 4), (2**62, 0)]:
+        counts[APPENDED], counts[OLDEST] = appended, oldest
+        assert append(good) is False
+    counts.copy_(counters())
+    columns[2].data = torch.zeros(1, dtype=torch.bool)
+    assert append(good) is False
+    small = table(5)
+    for x, y in zip(columns, small, strict=True):
+        x.data = y
+    assert append(good) is False
+    assert torch.equal(counts, counters())
+
+
+def test_appenders_of_what_they_cannot_use_are_refused() -> None:
+    good = (NAMES, table(), counters(), tree(), one(), 0.6, 0.0)
+    assert library.replay_appender(*good)(named(rows(0, 2)))
+
+    def refused(at: int, bad: Any, kind: type[Exception], text: str) -> None:
+        with pytest.raises(kind, match=f"^Replay.append: {text}"):
+            library.replay_appender(*good[:at], bad, *good[at + 1 :])
+
+    for names in (list(NAMES), NAMES[1:], None, "abcd", (*NAMES[:2], 3, "half")):
+        refused(0, names, RuntimeError, "names must be a tuple of 4 str, got something else")
+    refused(1, None, TypeError, "columns must be a tuple or list of tensors")
+    refused(1, (), RuntimeError, "columns must have at least 1 tensor, got 0")
+    empty = tuple(x[:0] for x in table())
+    refused(1, empty, RuntimeError, "columns must have at least 1 row, got 0")
+    refused(1, (*table()[:3], table(9)[3]), RuntimeError, r"columns\[3\] must have 20 rows, got 9")
+    refused(2, None, TypeError, r"counters must be a torch\.Tensor")
+    refused(2, counters().int(), RuntimeError, "counters must be int64, got int32")
+    refused(2, counters()[:4], RuntimeError, r"counters must have shape \[5\], got \[4\]")
+    refused(2, torch.zeros(10, dtype=INT64)[::2], RuntimeError, "counters must be contiguous")
+    refused(3, [1], TypeError, r"nodes must be a torch\.Tensor")
+    refused(3, tree(100), RuntimeError, "nodes must have")
+    refused(4, None, TypeError, r"largest must be a torch\.Tensor")
+    refused(4, one().float(), RuntimeError, "largest must be float64, got float32")
+    for at in (5, 6):
+        with pytest.raises(TypeError):
+            library.replay_appender(*good[:at], "a", *good[at + 1 :])
+
+
+def test_an_appender_keeps_its_tensors_and_nothing_else() -> None:
+    x, counts, nodes, largest = torch.zeros(4), counters(), tree(4), one()
+    kept = (x, counts, nodes, largest)
+    before = [sys.getrefcount(t) for t in kept]
+    append = library.replay_appender(("x",), (x,), counts, nodes, largest, 1.0, 0.0)
+    assert append({"x": torch.ones(3)})
+    del append
+    assert [sys.getrefcount(t) for t in kept] == before
+
+    append = library.replay_appender(("x",), (x,), counts, nodes, largest, 1.0, 0.0)
+    alive = [weakref.ref(t) for t in kept]
+    del x, counts, nodes, largest, kept
+    gc.collect()
+    assert append({"x": torch.ones(3)})
+    assert all(ref() is not None for ref in alive)
+    del append
+    gc.collect()
+    assert all(ref() is None for ref in alive)
 
 
 # -- replay_sample ---------------------------------------------------------------------------
@@ -552,20 +683,24 @@ def test_calls_leave_no_references_behind() -> None:
     batch = batch_of(columns, 4)
     index, priority = torch.arange(4), torch.ones(4)
     held, held_batch = library.views(columns), library.views(batch)
-    everything = (*columns, *new, *batch, nodes, index, priority, held, held_batch, columns, new)
+    counts, largest, good = counters(), one(), named(new)
+    everything = (
+        *columns, *new, *batch, nodes, index, priority, held, held_batch, columns, new, counts,
+        largest, good, NAMES,
+    )  # fmt: skip
     before = [sys.getrefcount(x) for x in everything]
 
     def call(some: Any, other: Any) -> None:
-        library.replay_append(some, new, 0, nodes, 1.0)
-        library.replay_append(some, list(new), 0, None, 1.0)
-        library.replay_append(some, (*new[:-1], None), 0, None, 1.0)
+        append = library.replay_appender(NAMES, some, counts, nodes, largest, 0.6, 0.0)
+        for given in (good, good | {"flag": None}, good | {"half": batch[1]}, {}, new):
+            append(given)
         library.replay_sample(some, other, nodes, 1, 2, 0, 4, 0.4)
         library.replay_sample(some, other, None, 1, 2, 0, 4, 0.4)
         library.replay_update(nodes, CAPACITY, index, priority, 0, 4, 0.6, 0.0)
         library.replay_update(nodes, CAPACITY, index, None, 0, 4, 0.6, 0.0)
         refusals: tuple[Callable[[], Any], ...] = (
-            lambda: library.replay_append(some, new[1:], 0, nodes, 1.0),
-            lambda: library.replay_append(some, new, 99, nodes, 1.0),
+            lambda: library.replay_appender(NAMES, some, counts, nodes, largest, "a", 0.0),
+            lambda: library.replay_appender((1, *NAMES[1:]), some, counts, nodes, largest, 0, 0),
             lambda: library.replay_sample(some, other, nodes, 1, 2, 4, 4, 0.4),
             lambda: library.replay_update(nodes, CAPACITY, index, -priority, 0, 4, 0.6, 0.0),
             lambda: library.views([*columns, None]),
@@ -584,7 +719,7 @@ def test_calls_leave_no_references_behind() -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("replay_append", 5), ("replay_sample", 8), ("replay_update", 8)],
+    [("replay_appender", 7), ("replay_sample", 8), ("replay_update", 8)],
 )
 def test_a_wrong_number_of_arguments_is_refused(name: str, count: int) -> None:
     for given in (0, count - 1, count + 1):
@@ -614,13 +749,24 @@ def test_no_arguments_crash_a_call() -> None:
     columns, nodes = filled(25), tree()
     ops.sum_tree_update_(nodes, torch.arange(20), torch.ones(20), capacity=CAPACITY)
     batch = batch_of(columns, 4)
-    good: dict[str, tuple[Any, ...]] = {
-        "replay_append": (columns, rows(0, 2), 0, nodes, 1.0),
-        "replay_sample": (columns, batch, nodes, 1, 2, 5, 25, 0.4),
-        "replay_update": (nodes, CAPACITY, torch.arange(5, 9), torch.ones(4), 5, 25, 0.6, 0.0),
-        "gather_rows": (columns, torch.arange(4), batch[4:]),
-        "write_rows": (columns, rows(0, 2), 3),
-    }
+    new, counts = named(rows(0, 2)), counters(25, 5)
+    appender = (NAMES, columns, counts, nodes, one(), 0.6, 0.0)
+    append = library.replay_appender(*appender)
+
+    def append_to(*arguments: Any) -> Any:
+        return library.replay_appender(*arguments)(new) or None
+
+    calls: list[tuple[Callable[..., Any], Sequence[Any]]] = [
+        (append, (new,)),
+        (append_to, appender),
+        (library.replay_sample, (columns, batch, nodes, 1, 2, 5, 25, 0.4)),
+        (
+            library.replay_update,
+            (nodes, CAPACITY, torch.arange(5, 9), torch.ones(4), 5, 25, 0.6, 0.0),
+        ),
+        (library.gather_rows, (columns, torch.arange(4), batch[4:])),
+        (library.write_rows, (columns, rows(0, 2), 3)),
+    ]
     odd: list[Any] = [
         None, True, 0, 1, -1, 3, 19, 20, 25, 2**31, 2**62, 2**63, -(2**63), 2**64, 10**30,
         0.5, -0.5, float("nan"), float("inf"), 1e308, "a", b"", (), [], {}, object(), Hostile(),
@@ -628,6 +774,8 @@ def test_no_arguments_crash_a_call() -> None:
         (None,), [1, 2], np.zeros(3), np.float64(1), (np.zeros(2),) * 4,
         torch.zeros(0), torch.zeros(()), torch.zeros(4), torch.zeros(4, 3), torch.zeros(0, 3),
         torch.zeros(4, dtype=INT64), torch.full((4,), 2**62), torch.full((4,), -1),
+        torch.full((5,), 2**62), torch.full((5,), -1), torch.zeros(5, dtype=INT64), new, {},
+        dict.fromkeys(NAMES), dict.fromkeys(range(4)), NAMES, one(float("nan")), one(1e300),
         torch.zeros(4).half(), torch.zeros(4).to_sparse(), torch.zeros(4, device="meta"),
         torch.zeros(3, 4).t(), torch.zeros(1).expand(4), torch._efficientzerotensor(4),
         columns, columns[:2], columns[::-1], batch, batch[:4], batch[4:], rows(0, 0), rows(0, 30),
@@ -637,17 +785,60 @@ def test_no_arguments_crash_a_call() -> None:
         torch._C._to_dlpack(torch.zeros(4)),
     ]  # fmt: skip
     draw = random.Random(1)
-    counts = {"result": 0, "none": 0, "error": 0}
+    results = {"result": 0, "none": 0, "error": 0}
     for _ in range(20_000):
-        name = draw.choice(list(good))
-        arguments = list(good[name])
+        call, arguments = draw.choice(calls)
+        arguments = list(arguments)
         for _ in range(draw.choice([1, 1, 1, 2, 3, 8])):
             arguments[draw.randrange(len(arguments))] = draw.choice(odd)
         try:
-            got = getattr(library, name)(*arguments)
+            got = call(*arguments)
         except (RuntimeError, TypeError, ValueError, IndexError, OverflowError):
-            counts["error"] += 1
+            results["error"] += 1
         else:
-            counts["none" if got is None else "result"] += 1
-    assert min(counts.values()) > 100
-    assert_sound(nodes)
+            results["none" if got is None else "result"] += 1
+    assert min(results.values()) > 100
+    assert_sound(nodes, 32)  # its leaves; rows(0, 30) are good columns, too
+
+
+# -- whole replays ---------------------------------------------------------------------------
+
+
+def replay_of(n: int, **settings: Any) -> Replay:
+    replay = Replay(CAPACITY, seed=0, **settings)
+    replay.append(**named(rows(0, n)))
+    return replay
+
+
+def test_a_replay_appends_by_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = replay_of(3)
+    monkeypatch.setattr(Replay, "_to_rows", None)
+    replay.append(**named(rows(3, 19)))
+    assert (replay.oldest, replay.appended) == (2, 22)
+    with pytest.raises(TypeError, match="not callable"):
+        replay.append(**named(x.flip(0).t() for x in rows(0, 2)))
+
+
+def test_new_rows_enter_with_alpha_and_epsilon_as_they_are() -> None:
+    replay = replay_of(1, priority="step", alpha=1.0, epsilon=1.0)
+    replay.append(**named(rows(1, 1)))
+    replay.alpha = 2.0
+    replay.append(**named(rows(2, 1)))
+    replay.epsilon = 0.5
+    replay.append(**named(rows(3, 1)))
+    replay.update_priority(torch.tensor([0]), torch.tensor([3.0]))
+    replay.append(**named(rows(4, 1)))
+    assert replay.masses().tolist() == [12.25, 2, 4, 2.25, 12.25]
+
+
+@pytest.mark.parametrize("settings", [{}, {"priority": "step"}, {"window": 2}])
+def test_a_replay_that_was_sent_shares_nothing(settings: dict[str, Any]) -> None:
+    replay = replay_of(3, **settings)
+    counts = replay._counters
+    where = counts.tensor.data_ptr()
+    ForkingPickler.dumps(replay)  # type: ignore[no-untyped-call]
+    assert counts.tensor.data_ptr() == where
+    assert not counts.tensor.is_shared()
+    assert replay._priorities is None or not replay._priorities.nodes.is_shared()
+    replay.append(**named(rows(3, 5)))
+    assert replay.appended == counts.tensor[APPENDED] == 8
