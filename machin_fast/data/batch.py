@@ -69,9 +69,7 @@ class Batch:
     @property
     def weight(self) -> Tensor:
         """Importance weights in (0, 1], float32, like ``index``."""
-        if self._weight is None:
-            self._weight = full_weight(self.index)
-        return self._weight
+        return full_weight(self.index) if self._weight is None else self._weight
 
     @weight.setter
     def weight(self, weight: Tensor) -> None:

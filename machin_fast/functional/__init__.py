@@ -8,7 +8,11 @@ from machin_fast.functional.categorical import (
     masked_log_softmax,
     safe_log,
 )
-from machin_fast.functional.curvature import fisher_vector_product, hessian_vector_product
+from machin_fast.functional.curvature import (
+    fisher_vector_product,
+    hessian_vector_product,
+    information_vector_product,
+)
 from machin_fast.functional.distributional import (
     categorical_cross_entropy,
     double_q_distribution,
@@ -79,6 +83,7 @@ __all__ = [
     "hysteretic_target",
     "importance_ratio",
     "importance_weight",
+    "information_vector_product",
     "inverse_tanh",
     "kl_coefficient",
     "line_search",

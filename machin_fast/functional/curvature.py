@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from machin_fast.functional._checks import check_shape
 from machin_fast.functional.flat import flatten_tensors
 
 Product = Callable[[Tensor], Tensor]
@@ -68,3 +69,47 @@ def fisher_vector_product(kl: Tensor, parameters: Iterable[Tensor], damping: flo
         raise ValueError(f"fisher_vector_product: damping must be at least 0, got {damping}")
     fisher = hessian_vector_product(kl, parameters)
     return lambda vector: fisher(vector) + damping * vector
+
+
+def information_vector_product(
+    diagonal: Tensor, output: Tensor, parameters: Iterable[Tensor], damping: float
+) -> Product:
+    """``J^T diagonal J`` plus ``damping`` times identity, J the Jacobian of an output.
+
+    With the Fisher information of a distribution in its own parameters, which is often diagonal,
+    this is the Fisher information of the network that computes these.
+
+    Source: Schulman et al. 2015 (TRPO), arXiv:1502.05477, appendix C.1.
+
+    Args:
+        diagonal: ``[m]``.
+        output: ``[m]``, with its graph.
+        parameters: What J differentiates by, n numbers in all. Some may not matter.
+        damping: At least 0.
+
+    Returns:
+        A function from ``[n]`` to ``[n]``, as by ``hessian_vector_product``.
+
+    Raises:
+        ValueError: ``damping`` is negative, or shapes differ.
+        RuntimeError: By torch: ``output`` does not depend on the parameters.
+    """
+    op = "information_vector_product"
+    if not damping >= 0:
+        raise ValueError(f"{op}: damping must be at least 0, got {damping}")
+    check_shape(op, "diagonal", diagonal, output.shape)
+    parameters = list(parameters)
+    # Linear in `seed`, so differentiating by it gives J v from two passes backwards.
+    seed = torch.zeros_like(output, requires_grad=True)
+    transposed = flatten_tensors(
+        torch.autograd.grad(output, parameters, seed, create_graph=True, materialize_grads=True)
+    )
+
+    def product(vector: Tensor) -> Tensor:
+        (image,) = torch.autograd.grad(transposed, seed, vector, retain_graph=True)
+        back = torch.autograd.grad(
+            output, parameters, diagonal * image, retain_graph=True, materialize_grads=True
+        )
+        return flatten_tensors(back) + damping * vector
+
+    return product

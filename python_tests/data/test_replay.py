@@ -279,6 +279,21 @@ def test_priorities_given_with_rows_are_those_they_enter_with(device):
     assert "priority" in uniform.columns
 
 
+@pytest.mark.parametrize("priority", [None, "step", "window"])
+def test_only_draws_by_priority_are_weighted(priority, device):
+    window = 3 if priority == "window" else None
+    for replay in (
+        Replay(20, device=device, priority=priority, window=window, seed=0),
+        Replay(20, device=device, window=3, evict="segment", seed=0),
+    ):
+        replay.append(**rows(0, 12, device))
+        for _ in range(3):  # the first draw of a size prepares those that follow
+            batch = replay.sample_windows(4) if replay.window else replay.sample(4)
+            assert batch.weighted == (replay.priority is not None)
+            assert batch.weight.shape == (4,) and batch.weight.dtype == torch.float32
+        assert not replay.rows(batch.index).weighted
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("appended", [40, 100, 130])
 def test_importance_weights_match_the_formula(appended, beta, device):

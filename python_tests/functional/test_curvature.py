@@ -11,6 +11,7 @@ from machin_fast.functional import (
     fisher_vector_product,
     flatten_tensors,
     hessian_vector_product,
+    information_vector_product,
     unflatten_tensors,
 )
 
@@ -64,6 +65,59 @@ def test_a_divergence_has_the_fisher_information(device):
     with torch.no_grad():
         got = torch.stack([product(v) for v in torch.eye(len(vector)).to(vector)])
     assert_close(got, fisher + 0.1 * torch.eye(len(vector)).to(vector))
+
+
+def test_information_is_that_of_the_jacobian(device):
+    leaves = parameters(device)
+    obs = torch.randn(7, 3, dtype=torch.float64).to(device)
+    diagonal = torch.rand(14, dtype=torch.float64).to(device)
+    diagonal[3] = 0
+    output = logits(leaves, obs).flatten()
+    product = information_vector_product(diagonal, output, iter(leaves), 0.1)
+
+    vector = flatten_tensors(leaves).detach()
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: logits(unflatten_tensors(x, leaves), obs).flatten(), vector
+    )
+    identity = torch.eye(len(vector)).to(vector)
+    matrix = jacobian.mT @ (diagonal[:, None] * jacobian) + 0.1 * identity
+    with torch.no_grad():
+        got = [product(v) for v in identity]  # the graph is kept
+    assert not any(each.requires_grad for each in got)
+    assert_close(torch.stack(got), matrix, rtol=1e-12, atol=1e-12)
+    v = torch.randn_like(vector)
+    assert_close(product(v), matrix @ v, rtol=1e-12, atol=1e-12)
+
+
+def test_information_of_a_gaussian_is_the_hessian_of_its_divergence(device):
+    """Of means with one deviation: the Fisher information is 1 / variance for each."""
+    leaves = parameters(device)
+    obs = torch.randn(7, 3, dtype=torch.float64).to(device)
+    mean = logits(leaves, obs)
+    deviation = torch.tensor([0.5, 2.0], dtype=torch.float64).to(device)
+    kl = ((mean.detach() - mean) / deviation).square().sum(1).mean() / 2
+    diagonal = (1 / (7 * deviation**2)).expand(7, 2).flatten()
+    whole = fisher_vector_product(kl, leaves, 0.0)
+    product = information_vector_product(diagonal, mean.flatten(), leaves, 0.0)
+    v = torch.randn_like(flatten_tensors(leaves))
+    assert_close(product(v), whole(v), rtol=1e-9, atol=1e-9)
+
+
+def test_information_of_parameters_that_do_not_matter_is_damping():
+    used, idle = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    product = information_vector_product(torch.tensor([2.0, 3.0]), 5 * used, [idle, used], 0.5)
+    assert product(torch.arange(1.0, 6.0)).tolist() == [0.5, 1, 1.5, 4 * 50.5, 5 * 75.5]
+
+
+def test_bad_arguments_of_information_are_refused():
+    x = torch.ones(2, requires_grad=True)
+    op = "information_vector_product"
+    with pytest.raises(ValueError, match=f"{op}: damping must be at least 0, got nan"):
+        information_vector_product(torch.ones(2), x * 1, [x], float("nan"))
+    with pytest.raises(ValueError, match=rf"{op}: diagonal must have shape \[2\], got \[3\]"):
+        information_vector_product(torch.ones(3), x * 1, [x], 0.0)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        information_vector_product(torch.ones(2), torch.ones(2), [x], 0.0)
 
 
 def test_parameters_that_do_not_matter_have_no_curvature():

@@ -1,0 +1,357 @@
+"""Whole training runs, each to a stated score within a stated number of steps.
+
+``test_learning.py`` runs each on one seed; ``make learn`` on three, and writes docs/learning.md.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from torch import Tensor, nn
+
+from machin_fast import algorithms
+from machin_fast.collect import Collector, Rollout
+from machin_fast.data import Replay, Trajectory, transforms
+from machin_fast.model import for_spaces
+
+EPISODES = 20  # of an evaluation
+GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -200.0}
+WITHOUT_VELOCITIES = " without velocities"  # one observation does not tell what to do
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, and how.
+
+    Attributes:
+        algorithm: Name of the class.
+        env: Of Gymnasium.
+        most_steps: Environment steps within which 20 greedy episodes must average the goal.
+        options: Of the algorithm.
+        networks: Keyword arguments of ``for_spaces``.
+        envs: Environments side by side.
+        chunk: Steps in each of them between two phases of learning.
+        updates: Calls of ``update`` in a phase.
+        warm_up: Steps before the first update.
+        epsilon: Steps over which the share of random actions falls from 1 to 0.05.
+        noise: Deviation of noise on actions, as a part of half their range.
+        reward_steps: Rewards to sum before the value of a later state is trusted.
+        window: Steps of the sequences that recurrent values learn from.
+        evaluation: Steps between two evaluations.
+    """
+
+    algorithm: str
+    env: str
+    most_steps: int
+    options: dict[str, Any]
+    networks: dict[str, Any] = field(default_factory=dict)
+    envs: int = 8
+    chunk: int = 16
+    updates: int = 1
+    warm_up: int = 0
+    epsilon: int = 0
+    noise: float = 0.0
+    reward_steps: int = 1
+    window: int | None = None
+    evaluation: int = 2000
+
+    @property
+    def goal(self) -> float:
+        return GOALS[self.env.removesuffix(WITHOUT_VELOCITIES)]
+
+    def but(self, **changes: Any) -> Run:
+        """Another one; ``options`` are added to those here."""
+        options = {**self.options, **changes.pop("options", {})}
+        return Run(**{**vars(self), **changes, "options": options})
+
+
+@dataclass
+class Outcome:
+    """What came of a run: environment steps, seconds, and the score of each evaluation."""
+
+    steps: int
+    seconds: float
+    scores: list[tuple[int, float]]
+
+
+# -- the runs -----------------------------------------------------------------------------------
+
+GRU = {"recurrent": "gru", "hidden": (64,)}
+
+DQN = Run(
+    "DQN", "CartPole-v1", 80_000,
+    {"batch_size": 64, "learning_rate": 2.3e-3, "update_rate": 0.01, "gradient_max": 10.0},
+    {"hidden": (128, 128)}, updates=32, warm_up=1000, epsilon=10_000, reward_steps=3,
+)  # fmt: skip
+DDPG = Run(
+    "DDPG", "Pendulum-v1", 20_000,
+    {
+        "batch_size": 128, "update_rate": 0.005,
+        "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3,
+    },
+    envs=4, chunk=8, updates=32, warm_up=1000, noise=0.2, evaluation=1000,
+)  # fmt: skip
+SAC = DDPG.but(
+    algorithm="SAC", noise=0.0, options={"target_entropy": "auto", "initial_entropy_alpha": 0.2}
+)
+PPO = Run(
+    "PPO", "CartPole-v1", 100_000,
+    {
+        "batch_size": 256, "epochs": 10, "gae_lambda": 0.95,
+        "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3,
+    },
+    chunk=64,
+)  # fmt: skip
+PPO_PENDULUM = PPO.but(
+    env="Pendulum-v1", most_steps=300_000, envs=16, chunk=128, evaluation=10_000,
+    options={"discount": 0.9},
+)  # fmt: skip
+TRPO = Run(
+    "TRPO", "CartPole-v1", 100_000,
+    {
+        "batch_size": 256, "critic_update_times": 20, "gae_lambda": 0.95,
+        "critic_learning_rate": 3e-3, "kl_max_delta": 0.02,
+    },
+    chunk=64,
+)  # fmt: skip
+A2C = Run(
+    "A2C", "CartPole-v1", 200_000,
+    {
+        "batch_size": 256, "actor_update_times": 1, "critic_update_times": 1, "gae_lambda": 0.95,
+        "actor_learning_rate": 2e-3, "critic_learning_rate": 2e-3, "entropy_weight": -0.01,
+        "gradient_max": 0.5,
+    },
+    envs=16,
+)  # fmt: skip
+
+RUNS = {
+    "DQN vanilla": DQN.but(options={"mode": "vanilla"}),
+    "DQN fixed_target": DQN.but(options={"mode": "fixed_target"}),
+    "DQN double": DQN,
+    "DQN recurrent": DQN.but(
+        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=150_000, networks=GRU, window=16,
+        chunk=32, updates=32, warm_up=2000, epsilon=20_000, reward_steps=1,
+        options={"batch_size": 32, "learning_rate": 1e-3},
+    ),
+    "DQNPer": DQN.but(algorithm="DQNPer"),
+    "RAINBOW": DQN.but(
+        algorithm="RAINBOW", epsilon=0, reward_steps=1,
+        options={"learning_rate": 1e-3, "value_min": 0.0, "value_max": 100.0},
+    ),
+    "DDPG": DDPG,
+    "DDPGPer": DDPG.but(algorithm="DDPGPer"),
+    "HDDPG": DDPG.but(algorithm="HDDPG", options={"q_decrease_rate": 0.9}),
+    "TD3": DDPG.but(
+        algorithm="TD3",
+        options={"policy_delay": 2, "target_noise": (0.4, 1.0), "action_range": (-2.0, 2.0)},
+    ),
+    "SAC": SAC,
+    "SAC discrete": SAC.but(
+        env="CartPole-v1", most_steps=60_000, networks={"hidden": (128, 128)}, envs=8, chunk=16,
+        evaluation=2000,
+        options={
+            "discrete": True, "batch_size": 64, "update_rate": 0.01, "actor_learning_rate": 3e-4,
+        },
+    ),
+    "SAC recurrent": SAC.but(
+        env="Pendulum-v1" + WITHOUT_VELOCITIES, most_steps=40_000, networks=GRU, window=20,
+        chunk=20, updates=40, evaluation=2000, options={"batch_size": 32},
+    ),
+    "A2C": A2C,
+    "PPO": PPO,
+    "PPO kl": PPO.but(options={"kl_target": 0.02}),
+    "PPO continuous": PPO_PENDULUM,
+    "PPO recurrent": PPO.but(
+        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=300_000, networks=GRU, envs=16,
+        options={"batch_size": 16},
+    ),
+    "TRPO": TRPO,
+    "TRPO direct": TRPO.but(options={"hv_mode": "direct"}),
+    "TRPO continuous": TRPO.but(
+        env="Pendulum-v1", most_steps=300_000, envs=16, chunk=128, evaluation=10_000,
+        options={"discount": 0.9, "critic_update_times": 80, "critic_learning_rate": 1e-3},
+    ),
+}  # fmt: skip
+
+
+# -- the loop -----------------------------------------------------------------------------------
+
+
+def train(run: Run, seed: int, report: Callable[[int, float], None] | None = None) -> Outcome:
+    """Trains until the goal is reached, or ``most_steps`` are taken."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (Machin's buffers draw from it)
+    envs, evaluation_envs = make_envs(run.env, run.envs), make_envs(run.env, EPISODES)
+    learner = Learner(run, envs)
+    collector = Collector(envs, learner.explore, seed=seed)
+    steps, due = 0, run.evaluation
+    scores: list[tuple[int, float]] = []
+    began = time.perf_counter()
+    while steps < run.most_steps:
+        learner.store(collector.steps(run.chunk))
+        steps += run.chunk * run.envs
+        learner.anneal(steps)
+        if steps > run.warm_up:
+            for _ in range(run.updates):
+                learner.algorithm.update()
+        if steps >= due:
+            due += run.evaluation
+            score = learner.score(evaluation_envs, 1_000_000 + seed)
+            scores.append((steps, score))
+            if report is not None:
+                report(steps, score)
+            if score >= run.goal:
+                break
+    return Outcome(steps, time.perf_counter() - began, scores)
+
+
+class Begins(VectorWrapper):
+    """Tells which environments begin an episode with what is observed now."""
+
+    def reset(self, **options: Any) -> Any:
+        self.begun = torch.ones(self.num_envs, dtype=torch.bool)
+        return self.env.reset(**options)
+
+    def step(self, actions: Any) -> Any:
+        found = self.env.step(actions)
+        self.begun = torch.from_numpy(found[2] | found[3])
+        return found
+
+
+def make_envs(name: str, count: int) -> Begins:
+    """Environments that reset themselves in the last step of an episode."""
+    whole = name.removesuffix(WITHOUT_VELOCITIES)
+    wrappers = [without_velocities] if whole != name else None
+    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    return Begins(
+        gymnasium.make_vec(
+            whole, count, vectorization_mode="sync", vector_kwargs=mode, wrappers=wrappers
+        )
+    )
+
+
+def without_velocities(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """CartPole's position and angle alone, or Pendulum's angle."""
+    seen = [0, 2] if env.observation_space.shape == (4,) else [0, 1]
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    return gymnasium.wrappers.TransformObservation(env, lambda each: each[seen], space)
+
+
+class Learner:
+    """An algorithm, and the networks' states in the environments that it acts in."""
+
+    def __init__(self, run: Run, envs: VectorEnv[Any, Any, Any]) -> None:
+        self.run = run
+        self.envs = envs
+        actions = envs.single_action_space
+        self.discrete = isinstance(actions, gymnasium.spaces.Discrete)
+        self.range = (0.0, 0.0) if self.discrete else (actions.low.item(), actions.high.item())
+        name = "".join(f"_{c.lower()}" if c == "P" else c for c in run.algorithm)
+        name = {"DQN_per": "dqn_per", "DDPG_per": "ddpg_per"}.get(name, run.algorithm.lower())
+        networks = for_spaces(envs.single_observation_space, actions, name, **run.networks)
+        options = {"optimizer": torch.optim.Adam, **run.options}
+        values = run.algorithm.startswith(("DQN", "RAINBOW"))
+        if run.algorithm != "RAINBOW":
+            options["criterion"] = nn.HuberLoss() if values else nn.MSELoss()
+        if run.algorithm not in ("A2C", "PPO", "TRPO"):
+            prioritized = run.algorithm in ("DQNPer", "DDPGPer", "RAINBOW")
+            options["replay_buffer"] = Replay(
+                50_000, priority="step" if prioritized else None, window=run.window
+            )
+        self.algorithm: Any = getattr(algorithms, run.algorithm)(*networks, **options)
+        self.anneal(0)
+        # States of recurrent networks by name, and those before each step of a rollout.
+        recurrent = "recurrent" in run.networks
+        names = {"DQN": ["qnet"], "PPO": ["actor", "critic"], "SAC": ["actor"]}
+        self.hidden: dict[str, Tensor | None] = dict.fromkeys(
+            names[run.algorithm] if recurrent else []
+        )
+        self.kept: dict[str, list[Tensor]] = {name: [] for name in self.hidden}
+
+    def anneal(self, steps: int) -> None:
+        """Lets the share of random actions fall."""
+        if hasattr(self.algorithm, "epsilon"):
+            part = min(1, steps / self.run.epsilon) if self.run.epsilon else 0
+            self.algorithm.epsilon = 1 - 0.95 * part if self.run.epsilon else 0.0
+
+    @torch.no_grad()
+    def explore(self, observation: Tensor) -> Tensor:
+        """Actions for what is observed, ``[envs, ...]``."""
+        algorithm = self.algorithm
+        if isinstance(algorithm, algorithms.DQN):
+            found = algorithm.act_discrete_with_noise(
+                self.inputs("qnet", observation), decay_epsilon=False
+            )
+        elif self.run.noise:
+            low, high = self.range
+            std = self.run.noise * (high - low) / 2
+            found = algorithm.act_with_noise({"state": observation}, (0.0, std), mode="normal")
+            found = found.clamp(low, high)
+        else:
+            found = algorithm.act(self.inputs("actor", observation))
+        if not isinstance(found, tuple):
+            found = (found,)
+        if self.hidden:
+            if "critic" in self.hidden:
+                _, value_state = algorithm.critic(**self.inputs("critic", observation))
+                self.keep("critic", value_state)
+            self.keep("qnet" if "qnet" in self.hidden else "actor", found[-1])
+        return found[0].squeeze(1) if self.discrete else found[0]
+
+    def inputs(self, network: str, observation: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = {"state": observation}
+        if network in self.hidden:
+            state.update(hidden=self.hidden[network], reset=self.envs.begun)
+        return state
+
+    def keep(self, network: str, after: Tensor) -> None:
+        """Notes a network's state before the step, and goes on from that after it."""
+        before = self.hidden[network]
+        before = torch.zeros_like(after) if before is None else before
+        self.kept[network].append(before.masked_fill(self.envs.begun[:, None], 0))
+        self.hidden[network] = after
+
+    def store(self, rollout: Rollout) -> None:
+        """Hands a rollout to the algorithm."""
+        names = ("state", "action", "reward", "next_state", "terminated", "truncated")
+        columns = {name: getattr(rollout, name) for name in names}
+        for network, kept in self.kept.items():
+            columns[f"hidden_{network}"] = torch.stack(kept)
+            kept.clear()
+        trajectory = Trajectory.from_rollout(columns, valid=rollout.valid)
+        if self.run.reward_steps > 1:
+            several = transforms.nstep(self.run.reward_steps, self.algorithm.discount)
+            trajectory = several(trajectory)
+        self.algorithm.store(trajectory)
+
+    @torch.no_grad()
+    def score(self, envs: Begins, seed: int) -> float:
+        """The mean return of one greedy episode in each environment."""
+        observation, _ = envs.reset(seed=seed)
+        hidden = None
+        returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
+        while running.any():
+            state: dict[str, Any] = {"state": torch.from_numpy(observation)}
+            if self.hidden:
+                state.update(hidden=hidden, reset=envs.begun)
+            if isinstance(self.algorithm, algorithms.DQN):
+                found = self.algorithm.act_discrete(state)
+            else:
+                actor = self.algorithm.actor
+                found = actor.mode(**state) if hasattr(actor, "mode") else actor(**state)
+            if self.hidden:
+                found, hidden = found
+            action = found.squeeze(1) if self.discrete else found.clamp(*self.range)
+            observation, reward, terminated, truncated, _ = envs.step(action.numpy())
+            returns += np.where(running, reward, 0)
+            running &= ~(terminated | truncated)
+        return float(returns.mean())
