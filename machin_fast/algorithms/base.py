@@ -366,10 +366,11 @@ class TorchFramework:
     def _training(self, *networks: nn.Module) -> Iterator[None]:
         """Networks are in train mode within, and in eval mode afterwards, whatever happens.
 
-        Their buffers, such as BatchNorm's statistics, are then as they were if something was
-        refused, or left out as it was not finite.
+        Buffers of all networks, such as BatchNorm's statistics, are then as they were if something
+        was refused, or left out as it was not finite.
         """
-        buffers = [x for network in networks for x in network.buffers()] if self._buffers else []
+        owners = self.top_models if self._buffers else []
+        buffers = [x for network in owners for x in network.buffers()]
         before = [x.clone() for x in buffers]
         self._train(True, *networks)
         try:
