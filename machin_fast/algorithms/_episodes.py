@@ -38,16 +38,20 @@ def trajectory_of(episode: Sequence[Step]) -> Trajectory:
 
 
 def without_time_limit(step: Step) -> Step:
-    """A step that did not terminate if it was only cut off."""
+    """A step that did not terminate if it was only cut off; of a dict, without ``truncated``,
+    which the other steps of an episode need not have."""
     names = step.keys() if isinstance(step, Mapping | TransitionBase) else ()
-    if "truncated" not in names or not bool(torch.as_tensor(step["truncated"]).any()):
+    if "truncated" not in names:
         return step
-    ended = step["terminal"]
+    cut = bool(torch.as_tensor(step["truncated"]).any())
+    ended = step["terminal"] if "terminal" in names else None
     going_on = torch.zeros_like(ended) if isinstance(ended, Tensor) else False
     if isinstance(step, Mapping):
-        return {**step, "terminal": going_on}
-    step = copy.copy(step)
-    step["terminal"] = going_on
+        rest = {name: x for name, x in step.items() if name != "truncated"}
+        return {**rest, "terminal": going_on} if cut else rest
+    if cut:
+        step = copy.copy(step)
+        step["terminal"] = going_on
     return step
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from machin_fast.algorithms import _batches
 from machin_fast.algorithms._episodes import Step, trajectory_of, without_time_limit
 from machin_fast.algorithms._sequences import check_successive
-from machin_fast.algorithms.base import TorchFramework
+from machin_fast.algorithms.base import TorchFramework, full_precision
 from machin_fast.buffers import Buffer, PrioritizedBuffer
 from machin_fast.data import Batch, Replay, Trajectory
 from machin_fast.functional import hard_update_, masked_mean, polyak_update_, sequence_priority
@@ -26,7 +26,13 @@ class OffPolicy(TorchFramework):
     Batches have ``state``, ``action``, ``next_state`` (or ``state/key`` and so on), ``reward`` and
     ``terminated``; ``discount`` of each row if it is not the same for all, as with steps of
     several. What ended by ``truncated`` alone goes on in ``next_state``.
+
+    Attributes:
+        burn_in: First steps of the windows of a ``Replay``, which only warm up recurrent networks;
+            0, unless it is set.
     """
+
+    burn_in = 0
 
     _default_buffer: ClassVar[type[Buffer]] = Buffer
 
@@ -128,8 +134,9 @@ class OffPolicy(TorchFramework):
         batch: Batch | None
         if isinstance(memory, Replay):
             if len(memory):
-                windows = memory.window is not None
-                return (memory.sample_windows if windows else memory.sample)(self.batch_size)
+                if memory.window is not None:
+                    return memory.sample_windows(self.batch_size, burn_in=self.burn_in)
+                return memory.sample(self.batch_size)
             batch = None
         else:
             batch = _batches.sample(memory, self.batch_size, concatenate)
@@ -260,11 +267,6 @@ class OffPolicy(TorchFramework):
 
     def _set_memory_state(self, state: Any) -> None:
         self.replay_buffer.load_state_dict(state)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """What a network returned, float32 if ``autocast`` made it less."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 class Prioritized(OffPolicy):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from machin_fast import ops
 from machin_fast.algorithms import _sequences
 from machin_fast.algorithms._episodes import trajectory_of, without_time_limit
-from machin_fast.algorithms._off_policy import full_precision
-from machin_fast.algorithms.base import Figures, TorchFramework
+from machin_fast.algorithms.base import Figures, TorchFramework, full_precision
 from machin_fast.buffers import Buffer, PrioritizedBuffer
 from machin_fast.data import Batch, Replay, Trajectory, plans, transforms
 from machin_fast.data.trajectory import concat

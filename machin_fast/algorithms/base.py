@@ -8,7 +8,7 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict
 
@@ -84,12 +84,7 @@ class TorchFramework:
                 f"{type(self).__name__}: autocast must be torch.bfloat16 or None, "
                 f"got {self.autocast}"
             )
-        if options:
-            warnings.warn(
-                f"{type(self).__name__}: arguments must be known, "
-                f"got {', '.join(options)}, which do nothing",
-                stacklevel=3,
-            )
+        warn_unknown(type(self).__name__, options, stacklevel=4)
         self.grad_max = math.inf
         self._backward: Callable[[Tensor], Any] = torch.autograd.backward
         self._pictures: set[str] = set()
@@ -610,7 +605,7 @@ class TorchFramework:
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
-        taken = inspect.signature(cls.__init__).parameters
+        taken = cls._arguments()
         networks = [name for name in taken if name in cls._is_top]
         names = [cls._config.get("models", {}).get(name, _model_name(name)) for name in networks]
         defaults: dict[str, Any] = {
@@ -626,6 +621,18 @@ class TorchFramework:
         }
         own = {name: value for name, value in cls._config.items() if name != "models"}
         return {**defaults, **values, **own}
+
+    @classmethod
+    def _arguments(cls) -> dict[str, inspect.Parameter]:
+        """What the constructor takes: with ``*args`` and ``**kwargs`` also what those behind it
+        do, up to the one that names networks."""
+        taken: dict[str, inspect.Parameter] = {}
+        for kind in cls.__mro__:
+            if "__init__" in vars(kind):
+                taken = {**inspect.signature(vars(kind)["__init__"]).parameters, **taken}
+            if not taken.keys().isdisjoint(cls._is_top):
+                break
+        return taken
 
     @classmethod
     def init_from_config(
@@ -647,7 +654,7 @@ class TorchFramework:
             KeyError: ``frame_config`` lacks something.
         """
         rest = copy.copy(dict(_as_dict(config)["frame_config"]))
-        taken = inspect.signature(cls.__init__).parameters
+        taken = cls._arguments()
         networks = [name for name in taken if name in cls._is_top]
         classes = utils.assert_and_get_valid_models(rest.pop("models"))
         model_args, model_kwargs = rest.pop("model_args"), rest.pop("model_kwargs")
@@ -674,6 +681,15 @@ class TorchFramework:
         return cls(**made, optimizer=optimizer, **rest)  # type: ignore[call-arg, arg-type]
 
 
+def warn_unknown(name: str, arguments: Collection[str], stacklevel: int = 3) -> None:
+    """Tells that arguments of a constructor, of class ``name``, do nothing."""
+    if arguments:
+        warnings.warn(
+            f"{name}: arguments must be known, got {', '.join(arguments)}, which do nothing",
+            stacklevel=stacklevel,
+        )
+
+
 def _set_mode(module: nn.Module, mode: bool) -> None:
     """As ``module.train(mode)``, which takes 5 us a layer."""
     if type(module).train is not nn.Module.train:
@@ -696,3 +712,8 @@ def _model_name(network: str) -> str:
     """What a config calls the class of a network: Actor, Critic, QNet."""
     base = network.removesuffix("_target").rstrip("0123456789")
     return {"qnet": "QNet"}.get(base, base.capitalize())
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """What a network returned, float32 if ``autocast`` made it less."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from machin_fast.algorithms._batches import Named, others
-from machin_fast.algorithms._off_policy import Memory, OffPolicy, full_precision
+from machin_fast.algorithms._off_policy import Memory, OffPolicy
 from machin_fast.algorithms._sequences import from_first
-from machin_fast.algorithms.base import Figures
+from machin_fast.algorithms.base import Figures, full_precision
 from machin_fast.algorithms.utils import assert_output_is_probs
 from machin_fast.data import Batch
 from machin_fast.functional import deterministic_policy_loss, min_q_value

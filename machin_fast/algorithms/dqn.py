@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from machin_fast.algorithms._batches import Named
-from machin_fast.algorithms._off_policy import Memory, OffPolicy, full_precision
+from machin_fast.algorithms._off_policy import Memory, OffPolicy
 from machin_fast.algorithms._sequences import call_steps, from_first
-from machin_fast.algorithms.base import Figures
+from machin_fast.algorithms.base import Figures, full_precision
 from machin_fast.data import Batch
 from machin_fast.functional import double_q_value, greedy_action, masked_mean, max_q_value
 from machin_fast.model.call import safe_call, safe_return

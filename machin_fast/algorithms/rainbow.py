@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from machin_fast import ops
 from machin_fast.algorithms._batches import Named
 from machin_fast.algorithms._episodes import Step, trajectory_of, without_time_limit
-from machin_fast.algorithms._off_policy import Memory, full_precision
+from machin_fast.algorithms._off_policy import Memory
+from machin_fast.algorithms.base import full_precision
 from machin_fast.algorithms.dqn import DQN
 from machin_fast.buffers import Buffer, PrioritizedBuffer
 from machin_fast.data import Batch, Trajectory, transforms

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from machin_fast.algorithms import _sequences
 from machin_fast.algorithms._batches import Named, others
-from machin_fast.algorithms._off_policy import Memory, OffPolicy, full_precision
-from machin_fast.algorithms.base import Figures
+from machin_fast.algorithms._off_policy import Memory, OffPolicy
+from machin_fast.algorithms.base import Figures, full_precision
 from machin_fast.data import Batch
 from machin_fast.functional import (
     discrete_soft_policy_loss,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from machin_fast.algorithms import _sequences
 from machin_fast.algorithms._batches import Named
 from machin_fast.algorithms.a2c import A2C
-from machin_fast.algorithms.base import Figures
+from machin_fast.algorithms.base import Figures, warn_unknown
 from machin_fast.buffers import Buffer
 from machin_fast.data import Batch, Trajectory, plans
 from machin_fast.functional import (
@@ -101,6 +101,9 @@ class TRPO(A2C):
         visualize_dir: str = "",
         **__: Unpack[Options],
     ) -> None:
+        options: dict[str, Any] = dict(__)
+        others = {name for name in ("actor_update_times", "epochs") if name in options}
+        warn_unknown("TRPO", others)  # what A2C takes, but the actor takes one step
         super().__init__(
             actor,
             critic,
@@ -124,7 +127,7 @@ class TRPO(A2C):
             replay_buffer=replay_buffer,
             visualize=visualize,
             visualize_dir=visualize_dir,
-            **__,
+            **{name: value for name, value in options.items() if name not in others},
         )
         self._check_range(
             kl_max_delta=(kl_max_delta, "above 0", kl_max_delta > 0),

@@ -13,7 +13,7 @@ from torch import nn
 
 from experience import DISCRETE, episode
 from machin_fast import algorithms
-from machin_fast.algorithms import DQN, RAINBOW, DQNPer
+from machin_fast.algorithms import A2C, DQN, RAINBOW, DQNPer
 from machin_fast.utils.conf import Config
 from networks import DistributionNet, QNet
 
@@ -161,3 +161,20 @@ def test_unknown_entries_warn() -> None:
 def test_a_value_out_of_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"DQN: discount must be in \[0, 1\], got 2"):
         DQN.init_from_config(config(discount=2))
+
+
+class Imitating(A2C):
+    """A user's, which passes on what it does not know."""
+
+    def __init__(self, *args: Any, extra: int = 3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.extra = extra
+
+
+def test_a_subclass_that_passes_arguments_on_has_a_config():
+    config = Imitating.generate_config({"frame_config": {"extra": 5}})
+    taken = config["frame_config"]
+    assert taken["models"] == ["Actor", "Critic"] and taken["batch_size"] == 100
+    taken.update(models=["torch.nn.Linear"] * 2, model_args=[(4, 2), (4, 1)])
+    made = Imitating.init_from_config(config)
+    assert isinstance(made, Imitating) and made.extra == 5

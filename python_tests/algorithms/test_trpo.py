@@ -228,3 +228,11 @@ def test_layers_may_be_frozen(mode: str) -> None:
         assert_close(first, before[0], atol=0, rtol=0)
         with pytest.raises(AssertionError):
             assert_close(last, before[1])
+
+
+def test_what_a2c_takes_besides_does_nothing_and_warns():
+    with pytest.warns(UserWarning, match=r"TRPO: arguments must be known, got actor_update_times"):
+        trpo = make(actor_update_times=3)
+    assert trpo.actor_update_times == 1
+    with pytest.warns(UserWarning, match=r"TRPO: arguments must be known, got epochs"):
+        assert make(epochs=3).epochs is None

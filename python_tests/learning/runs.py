@@ -44,7 +44,8 @@ class Run:
         epsilon: Steps over which the share of random actions falls from 1 to 0.05.
         noise: Deviation of noise on actions, as a part of half their range.
         reward_steps: Rewards to sum before the value of a later state is trusted.
-        window: Steps of the sequences that recurrent values learn from.
+        window, burn_in: Steps of the sequences that recurrent values learn from, and those that
+            only warm up.
         evaluation: Steps between two evaluations.
     """
 
@@ -61,6 +62,7 @@ class Run:
     noise: float = 0.0
     reward_steps: int = 1
     window: int | None = None
+    burn_in: int = 0
     evaluation: int = 2000
 
     @property
@@ -84,7 +86,7 @@ class Outcome:
 
 # -- the runs -----------------------------------------------------------------------------------
 
-GRU = {"recurrent": "gru", "hidden": (64,)}
+LSTM = {"recurrent": "lstm", "hidden": (64,)}
 
 DQN = Run(
     "DQN", "CartPole-v1", 80_000,
@@ -137,8 +139,8 @@ RUNS = {
     "DQN fixed_target": DQN.but(options={"mode": "fixed_target"}),
     "DQN double": DQN,
     "DQN recurrent": DQN.but(
-        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=150_000, networks=GRU, window=16,
-        chunk=32, updates=32, warm_up=2000, epsilon=20_000, reward_steps=1,
+        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=150_000, networks=LSTM, window=24,
+        burn_in=8, chunk=64, updates=64, warm_up=2000, epsilon=20_000, reward_steps=1,
         options={"batch_size": 32, "learning_rate": 1e-3},
     ),
     "DQNPer": DQN.but(algorithm="DQNPer"),
@@ -162,15 +164,15 @@ RUNS = {
         },
     ),
     "SAC recurrent": SAC.but(
-        env="Pendulum-v1" + WITHOUT_VELOCITIES, most_steps=40_000, networks=GRU, window=20,
-        chunk=20, updates=40, evaluation=2000, options={"batch_size": 32},
+        env="Pendulum-v1" + WITHOUT_VELOCITIES, most_steps=40_000, networks=LSTM, window=20,
+        chunk=20, updates=10, evaluation=2000, options={"batch_size": 32},
     ),
     "A2C": A2C,
     "PPO": PPO,
     "PPO kl": PPO.but(options={"kl_target": 0.02}),
     "PPO continuous": PPO_PENDULUM,
     "PPO recurrent": PPO.but(
-        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=300_000, networks=GRU, envs=16,
+        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=300_000, networks=LSTM, envs=16,
         options={"batch_size": 16},
     ),
     "TRPO": TRPO,
@@ -240,10 +242,13 @@ def make_envs(name: str, count: int) -> Begins:
 
 
 def without_velocities(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """CartPole's position and angle alone, or Pendulum's angle."""
-    seen = [0, 2] if env.observation_space.shape == (4,) else [0, 1]
+    """CartPole's position and angle alone, in parts of what ends an episode; Pendulum's angle."""
+    if env.observation_space.shape == (4,):
+        seen, scale = [0, 2], np.array([2.4, 0.2095], np.float32)
+    else:
+        seen, scale = [0, 1], np.ones(2, np.float32)
     space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
-    return gymnasium.wrappers.TransformObservation(env, lambda each: each[seen], space)
+    return gymnasium.wrappers.TransformObservation(env, lambda each: each[seen] / scale, space)
 
 
 class Learner:
@@ -268,6 +273,7 @@ class Learner:
                 50_000, priority="step" if prioritized else None, window=run.window
             )
         self.algorithm: Any = getattr(algorithms, run.algorithm)(*networks, **options)
+        self.algorithm.burn_in = run.burn_in
         self.anneal(0)
         # States of recurrent networks by name, and those before each step of a rollout.
         recurrent = "recurrent" in run.networks

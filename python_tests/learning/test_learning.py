@@ -11,8 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 import pytest
 import torch
-from learning.runs import RUNS, Outcome, train
 
+from learning.runs import RUNS, Outcome, train
 from machin_fast import algorithms
 
 
