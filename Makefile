@@ -13,7 +13,7 @@ BUILD_TOOLS := torch numpy scikit-build-core cmake ninja
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-cpp test-python test-sanitized test-install check bench clean
+.PHONY: demo test test-cpp test-python test-sanitized test-install check bench learn clean
 
 demo: $(VENV)/.demo
 	$(BIN)/machin-fast demo
@@ -71,6 +71,9 @@ test-install: $(VENV)/.tools
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+learn: $(VENV)/.test
+	$(BIN)/python tools/learn.py
 
 clean:
 	rm -rf $(VENV) build

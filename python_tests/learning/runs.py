@@ -139,7 +139,7 @@ RUNS = {
     "DQN fixed_target": DQN.but(options={"mode": "fixed_target"}),
     "DQN double": DQN,
     "DQN recurrent": DQN.but(
-        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=150_000, networks=LSTM, window=24,
+        env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=200_000, networks=LSTM, window=24,
         burn_in=8, chunk=64, updates=64, warm_up=2000, epsilon=20_000, reward_steps=1,
         options={"batch_size": 32, "learning_rate": 1e-3},
     ),
@@ -157,8 +157,8 @@ RUNS = {
     ),
     "SAC": SAC,
     "SAC discrete": SAC.but(
-        env="CartPole-v1", most_steps=60_000, networks={"hidden": (128, 128)}, envs=8, chunk=16,
-        evaluation=2000,
+        env="CartPole-v1", most_steps=100_000, networks={"hidden": (128, 128)}, envs=8, chunk=16,
+        reward_steps=3, evaluation=2000,
         options={
             "discrete": True, "batch_size": 64, "update_rate": 0.01, "actor_learning_rate": 3e-4,
         },
