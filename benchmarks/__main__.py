@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="DIR", help="write <stem>.json there")
     parser.add_argument("--threads", type=int, default=1, help="for every candidate (1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--algorithm", help="of the stems algorithms and training, this one")
     options = parser.parse_args()
     if unknown := set(options.stem) - set(stems):
         parser.error(f"stem must be one of {', '.join(stems)}, got {', '.join(sorted(unknown))}")
@@ -45,7 +46,7 @@ def main() -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("device must be cpu where torch sees no GPU, got cuda")
     torch.set_num_threads(options.threads)
-    plan = Plan(options.quick, options.threads, options.device)
+    plan = Plan(options.quick, options.threads, options.device, options.algorithm)
     console = Console()
     machine = describe(plan.device)
     console.print(
@@ -75,6 +76,9 @@ def _run(stem: str, plan: Plan, report: Report) -> None:
     module = importlib.import_module(f"benchmarks.bench_{stem}")
     if hasattr(module, "footprints"):
         report.add_footprints(module.footprints(plan))
+    if hasattr(module, "report"):  # of what cannot take turns in one process
+        module.report(plan, report)
+        return
     for row in module.rows(plan):
         report.add(row, measure(row))
         del row  # its replays fill gigabytes, so they must go before the next row's are made

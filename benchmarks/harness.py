@@ -44,6 +44,8 @@ class Plan:
     quick: bool = False
     threads: int = 1
     device: str = "cpu"
+    # Of stems of several algorithms, this one. None: all.
+    algorithm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,20 @@ class Footprint:
     @property
     def met(self) -> bool:
         return self.ratio <= self.most
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How long one training took to reach its goal."""
+
+    case: str
+    candidate: str
+    seed: int
+    goal: float
+    reached: bool
+    seconds: float
+    steps: int
+    score: float
 
 
 class Once(Generic[T]):

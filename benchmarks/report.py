@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.harness import Demand, Footprint, Kind, Row, Timing
+from benchmarks.harness import Demand, Footprint, Goal, Kind, Row, Timing
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Report:
     console: Console
     rows: list[dict[str, Any]] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     met: int = 0
@@ -95,6 +96,21 @@ class Report:
         self.met += sum(x.met for x in footprints)
         self.not_met += sum(not x.met for x in footprints)
 
+    def add_goals(self, goals: list[Goal]) -> None:
+        """Shows trainings to a goal, and keeps them for the file."""
+        table = Table(title=f"{self.stem}: to the goal", title_justify="left")
+        table.add_column("candidate")
+        table.add_column("case")
+        for heading in ("seed", "seconds", "steps", "score"):
+            table.add_column(heading, justify="right")
+        for x in goals:
+            score = f"{x.score:.0f}"
+            if not x.reached:
+                score += f" [red]< {x.goal:.0f}[/]"
+            table.add_row(x.candidate, x.case, str(x.seed), f"{x.seconds:.1f}", str(x.steps), score)
+        self.console.print(table)
+        self.goals += goals
+
     def close(self, machine: dict[str, Any], folder: Path | None) -> None:
         """Names who was left out, and writes ``<stem>.json``."""
         for name, why in sorted(self.missing.items()):
@@ -113,6 +129,7 @@ class Report:
                 "machine": machine,
                 "rows": self.rows,
                 "footprints": [asdict(x) | {"met": x.met} for x in self.footprints],
+                "goals": [asdict(x) for x in self.goals],
                 "left_out": self.missing,
                 "wrong": self.wrong,
             }
