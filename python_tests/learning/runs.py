@@ -163,10 +163,6 @@ RUNS = {
             "discrete": True, "batch_size": 64, "update_rate": 0.01, "actor_learning_rate": 3e-4,
         },
     ),
-    "SAC recurrent": SAC.but(
-        env="Pendulum-v1" + WITHOUT_VELOCITIES, most_steps=40_000, networks=LSTM, window=20,
-        chunk=20, updates=10, evaluation=2000, options={"batch_size": 32},
-    ),
     "A2C": A2C,
     "PPO": PPO,
     "PPO kl": PPO.but(options={"kl_target": 0.02}),
