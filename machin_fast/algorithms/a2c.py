@@ -305,8 +305,9 @@ class A2C(TorchFramework):
         with self._training(self.actor, self.critic):
             if self.epochs is not None:
                 for batch in self._epochs(data, self.epochs):
-                    policy_losses.append(self._learn_policy(batch, update_policy)["policy_loss"])
-                    value_losses.append(self._learn_value(batch, update_value)["value_loss"])
+                    figures = self._learn_both(batch, update_policy, update_value)
+                    policy_losses.append(figures["policy_loss"])
+                    value_losses.append(figures["value_loss"])
             else:
                 for batch in self._policy_batches(data):
                     policy_losses.append(self._learn_policy(batch, update_policy)["policy_loss"])
@@ -331,11 +332,33 @@ class A2C(TorchFramework):
             ValueError: A column is missing, a shape is wrong, or a loss is not finite.
         """
         with self._training(self.actor, self.critic):
-            batch = self._warmed_up(batch)
-            figures = self._learn_policy(batch, update_policy)
-            return figures | self._learn_value(batch, update_value)
+            return self._learn_both(self._warmed_up(batch), update_policy, update_value)
+
+    def _learn_both(self, batch: Batch, update_policy: bool, update_value: bool) -> Figures:
+        """One pass backwards for both networks."""
+        policy_loss, figures = self._policy_terms(batch)
+        value_loss = self._value_terms(batch)
+        losses = {"actor": policy_loss} if update_policy else {}
+        if update_value:
+            losses["critic"] = value_loss
+        if losses:
+            self._descend("loss of policy and value", **losses)
+        return {**figures, "value_loss": value_loss.detach()}
 
     def _learn_policy(self, batch: Batch, update: bool) -> Figures:
+        loss, figures = self._policy_terms(batch)
+        if update:
+            self._descend("policy loss", actor=loss)
+        return figures
+
+    def _learn_value(self, batch: Batch, update: bool) -> Figures:
+        loss = self._value_terms(batch)
+        if update:
+            self._descend("value loss", critic=loss)
+        return {"value_loss": loss.detach()}
+
+    def _policy_terms(self, batch: Batch) -> tuple[Tensor, Figures]:
+        """The loss ``[]``, and figures."""
         with self._precision():
             log_prob, entropy = self._evaluated(batch)
             advantage = self._number(batch, "advantage").to(log_prob.dtype)
@@ -352,9 +375,7 @@ class A2C(TorchFramework):
                 # Machin's weight says what the entropy costs, not what it is worth.
                 loss = loss + entropy_loss(entropy, -self.entropy_weight, mask)
         self._draw_graph(loss, "policy_loss")
-        if update:
-            self._descend("policy loss", actor=loss)
-        return {"policy_loss": loss.detach(), **figures}
+        return loss, {"policy_loss": loss.detach(), **figures}
 
     def _policy_loss(
         self, log_prob: Tensor, advantage: Tensor, batch: Batch, mask: Tensor | None
@@ -362,7 +383,8 @@ class A2C(TorchFramework):
         """The loss ``[]``, and figures, of ``[..., 1]``."""
         return policy_gradient_loss(log_prob, advantage, mask), {}
 
-    def _learn_value(self, batch: Batch, update: bool) -> Figures:
+    def _value_terms(self, batch: Batch) -> Tensor:
+        """The loss ``[]``."""
         with self._precision():
             value = self._values(batch)
             target = self._number(batch, "value_target").to(value.dtype)
@@ -376,9 +398,7 @@ class A2C(TorchFramework):
                 f"'mean' or 'sum', got {list(loss.shape)}"
             )
         self._draw_graph(loss, "value_loss")
-        if update:
-            self._descend("value loss", critic=loss)
-        return {"value_loss": loss.detach()}
+        return loss
 
     def _evaluated(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of a batch's actions and entropies, ``[..., 1]``."""
@@ -486,6 +506,8 @@ class A2C(TorchFramework):
         if not batches:
             return ()
         n = min(self.batch_size, data.segments if self._recurrent else len(data))
+        if not self._recurrent and n == len(data):
+            return itertools.repeat(Batch(data.columns, torch.arange(n), None), batches)
         if self._recurrent:
             each = plans.episodes(data, batch_size=n, epochs=batches, drop_last=True)
             return itertools.islice(each, batches)

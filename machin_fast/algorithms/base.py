@@ -397,40 +397,37 @@ class TorchFramework:
             ValueError: A loss is not finite; nothing is changed.
         """
         total = functools.reduce(torch.add, losses.values())
-        finite = self._check_finite(total, what)
+        self._check_finite(total, what)
         optimizers = [getattr(self, f"{network}_optim") for network in losses]
-        parameters = [self._parameters[network] for network in losses]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
+        learning = [[x for x in self._parameters[name] if x.requires_grad] for name in losses]
+        for parameters in learning:
+            for parameter in parameters:
+                parameter.grad = None
         if self._backward is torch.autograd.backward:
             # Spares the gradients of other networks, such as of a critic that judges an actor.
-            learning = [x for each in parameters for x in each if x.requires_grad]
-            torch.autograd.backward(total, inputs=learning)
+            inputs = [x for parameters in learning for x in parameters]
+            torch.autograd.backward(total, inputs=inputs)
         else:
             self._backward(total)
+        judged = [total.detach()]
         if self.grad_max < math.inf:
-            norms = [nn.utils.clip_grad_norm_(each, self.grad_max) for each in parameters]
-            finite = finite & torch.isfinite(functools.reduce(torch.add, norms))
-            if not self.lazy and not finite:
-                raise ValueError(
-                    f"{type(self).__name__}: gradients of {what} must be finite, got norms of "
-                    f"{', '.join(str(norm.item()) for norm in norms)}. The network is as it was"
-                )
+            for parameters in learning:
+                norm = nn.utils.clip_grad_norm_(parameters, self.grad_max, foreach=True)
+                self._check_finite(norm, f"the norm of the gradient of the {what}")
+                judged.append(norm)
         for optimizer in optimizers:
             if self.lazy:
-                self._step_if(finite, optimizer)
+                self._step_if(torch.stack(judged).isfinite().all(), optimizer)
             else:
                 optimizer.step()
 
-    def _check_finite(self, loss: Tensor, what: str) -> Tensor:
-        """Refuses a loss that is not finite, unless figures are lazy; whether it is, ``[]``."""
-        finite = torch.isfinite(loss.detach())
-        if not self.lazy and not finite:
+    def _check_finite(self, loss: Tensor, what: str) -> None:
+        """Refuses a loss that is not finite, unless figures are lazy."""
+        if not self.lazy and not math.isfinite(loss.item()):
             raise ValueError(
                 f"{type(self).__name__}: {what} must be finite, got {loss.item()}. The network "
                 "is as it was. Look for NaN in what was stored, or for too large a learning rate"
             )
-        return finite
 
     @staticmethod
     def _step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:

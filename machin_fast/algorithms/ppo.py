@@ -131,10 +131,18 @@ class PPO(A2C):
         self._adapt()
         return losses
 
+    def _learn_both(self, batch: Batch, update_policy: bool, update_value: bool) -> Figures:
+        self._note(batch, update_policy)
+        return super()._learn_both(batch, update_policy, update_value)
+
     def _learn_policy(self, batch: Batch, update: bool) -> Figures:
+        self._note(batch, update)
+        return super()._learn_policy(batch, update)
+
+    def _note(self, batch: Batch, update: bool) -> None:
+        """Keeps what the policy learns from last, to see how far it went."""
         if update and self.kl_target is not None:
             self._last = batch
-        return super()._learn_policy(batch, update)
 
     @torch.no_grad()
     def _adapt(self) -> None:
@@ -151,7 +159,8 @@ class PPO(A2C):
         self, log_prob: Tensor, advantage: Tensor, batch: Batch, mask: Tensor | None
     ) -> tuple[Tensor, Figures]:
         old = self._number(batch, "log_prob").to(log_prob.dtype)
-        kl = _divergence(log_prob, old)
+        with torch.set_grad_enabled(self.kl_target is not None):
+            kl = _divergence(log_prob, old)
         figures = {"kl": masked_mean(kl.detach(), mask)}
         if self.kl_target is None:
             return ppo_clip_loss(log_prob, old, advantage, self.surr_clip, mask), figures

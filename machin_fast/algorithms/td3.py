@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from machin_fast.algorithms._batches import Named
 from machin_fast.algorithms._off_policy import Memory
 from machin_fast.algorithms.base import Figures
 from machin_fast.algorithms.ddpg import DDPG
@@ -47,7 +48,7 @@ class TD3(DDPG):
     _is_restorable = (*DDPG._is_restorable, "critic2_target")
     _optimizers = (*DDPG._optimizers, "critic2_optim")
     _targets = {**DDPG._targets, "critic2": "critic2_target"}
-    _counters = (*DDPG._counters, "_value_updates")
+    _counters = (*DDPG._counters, "_value_updates", "_judged")
     _critics = ("critic", "critic2")
 
     def __init__(
@@ -111,6 +112,7 @@ class TD3(DDPG):
             if pair is not None and (not isinstance(pair, Sequence) or len(pair) != 2):
                 raise ValueError(f"TD3: {name} must be a pair of numbers or None, got {pair}")
         self._value_updates = 0
+        self._judged = torch.zeros((), device=self.device)
         self.policy_delay = policy_delay
         self.target_noise = target_noise
         self.action_range = action_range
@@ -151,6 +153,13 @@ class TD3(DDPG):
         figures = super().learn(batch, **switches)
         self._value_updates += 1
         return figures
+
+    def _policy_loss(self, batch: Batch, state: Named, more: Named) -> Tensor:
+        if self._value_updates and not self._policy_is_due():
+            return self._judged  # nothing moves the actor, so nobody needs a new one
+        loss = super()._policy_loss(batch, state, more)
+        self._judged = loss.detach()
+        return loss
 
     def _smoothed(self, action: Any) -> Any:
         action = self.policy_noise_function(action)

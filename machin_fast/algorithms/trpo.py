@@ -152,6 +152,10 @@ class TRPO(A2C):
             return plans.episodes(data, batch_size=data.segments, shuffle=False)
         return plans.full(data)
 
+    def _learn_both(self, batch: Batch, update_policy: bool, update_value: bool) -> Figures:
+        policy = self._learn_policy(batch, update_policy)
+        return policy | self._learn_value(batch, update_value)
+
     def _learn_policy(self, batch: Batch, update: bool) -> Figures:
         mask = self._mask(batch)
         parameters = [x for x in self._parameters["actor"] if x.requires_grad]
