@@ -86,12 +86,15 @@ class Outcome:
 
 # -- the runs -----------------------------------------------------------------------------------
 
+# Layer norm steadies learning of values, even without target networks (Gallici et al. 2024,
+# arXiv:2407.04811).
+WIDE = {"hidden": (128, 128), "layer_norm": True}
 LSTM = {"recurrent": "lstm", "hidden": (64,)}
 
 DQN = Run(
     "DQN", "CartPole-v1", 80_000,
-    {"batch_size": 64, "learning_rate": 2.3e-3, "update_rate": 0.01, "gradient_max": 10.0},
-    {"hidden": (128, 128)}, updates=32, warm_up=1000, epsilon=10_000, reward_steps=3,
+    {"batch_size": 64, "learning_rate": 1e-3, "update_rate": 0.01, "gradient_max": 10.0},
+    WIDE, updates=32, warm_up=1000, epsilon=10_000, reward_steps=3,
 )  # fmt: skip
 DDPG = Run(
     "DDPG", "Pendulum-v1", 20_000,
@@ -141,12 +144,12 @@ RUNS = {
     "DQN recurrent": DQN.but(
         env="CartPole-v1" + WITHOUT_VELOCITIES, most_steps=200_000, networks=LSTM, window=24,
         burn_in=8, chunk=64, updates=64, warm_up=2000, epsilon=20_000, reward_steps=1,
-        options={"batch_size": 32, "learning_rate": 1e-3},
+        options={"batch_size": 32},
     ),
     "DQNPer": DQN.but(algorithm="DQNPer"),
     "RAINBOW": DQN.but(
         algorithm="RAINBOW", epsilon=0, reward_steps=1,
-        options={"learning_rate": 1e-3, "value_min": 0.0, "value_max": 100.0},
+        options={"value_min": 0.0, "value_max": 100.0},
     ),
     "DDPG": DDPG,
     "DDPGPer": DDPG.but(algorithm="DDPGPer"),
@@ -157,7 +160,7 @@ RUNS = {
     ),
     "SAC": SAC,
     "SAC discrete": SAC.but(
-        env="CartPole-v1", most_steps=100_000, networks={"hidden": (128, 128)}, envs=8, chunk=16,
+        env="CartPole-v1", most_steps=100_000, networks=WIDE, envs=8, chunk=16,
         reward_steps=3, evaluation=2000,
         options={
             "discrete": True, "batch_size": 64, "update_rate": 0.01, "actor_learning_rate": 3e-4,
