@@ -50,6 +50,7 @@ def main() -> None:
             name, seed = running[done]
             outcome = done.result()
             figures.setdefault(name, {})[str(seed)] = vars(outcome)
+            FIGURES.write_text(json.dumps(figures) + "\n")  # in case that a later run fails
             reached = outcome.scores[-1][1] >= RUNS[name].goal
             progress.console.print(
                 f"{name}, seed {seed}: {outcome.scores[-1][1]:.0f} after {outcome.steps:,} steps, "

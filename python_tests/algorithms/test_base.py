@@ -318,7 +318,7 @@ def test_gradients_that_are_not_finite_are_not_taken(lazy: bool) -> None:
     if lazy:
         dqn.learn(transitions(3, DISCRETE))
     else:
-        with pytest.raises(ValueError, match="DQN: the norm of the gradient of the value loss must be"):
+        with pytest.raises(ValueError, match="the norm of the gradient of the value loss"):
             dqn.learn(transitions(3, DISCRETE))
     assert_close(parameters(dqn.qnet), before, atol=0, rtol=0)
 

@@ -259,8 +259,8 @@ class Learner:
         actions = envs.single_action_space
         self.discrete = isinstance(actions, gymnasium.spaces.Discrete)
         self.range = (0.0, 0.0) if self.discrete else (actions.low.item(), actions.high.item())
-        name = "".join(f"_{c.lower()}" if c == "P" else c for c in run.algorithm)
-        name = {"DQN_per": "dqn_per", "DDPG_per": "ddpg_per"}.get(name, run.algorithm.lower())
+        names = {"DQNPer": "dqn_per", "DDPGPer": "ddpg_per"}
+        name = names.get(run.algorithm, run.algorithm.lower())
         networks = for_spaces(envs.single_observation_space, actions, name, **run.networks)
         options = {"optimizer": torch.optim.Adam, **run.options}
         values = run.algorithm.startswith(("DQN", "RAINBOW"))
