@@ -175,7 +175,6 @@ RUNS = {
         options={"batch_size": 16},
     ),
     "TRPO": TRPO,
-    "TRPO direct": TRPO.but(options={"hv_mode": "direct"}),
     "TRPO continuous": TRPO.but(
         env="Pendulum-v1", most_steps=300_000, envs=16, chunk=128, evaluation=10_000,
         options={"discount": 0.9, "critic_update_times": 80, "critic_learning_rate": 1e-3},
