@@ -71,37 +71,34 @@ def number(batch: Batch, name: str) -> Tensor:
 
 
 def others(batch: Batch, known: Iterable[str]) -> dict[str, Any]:
-    """Columns that no algorithm asks for, which hooks of users may."""
+    """Columns that no algorithm asks for, which hooks of users may; none is fetched for this."""
     names = {*_KNOWN, *known}
-    return {name: batch[name] for name in batch.names() if name.partition("/")[0] not in names}
+    return {name: x for name, x in batch.columns.items() if name.partition("/")[0] not in names}
 
 
 # -- of Machin's buffers ------------------------------------------------------------------------
 
 
-def sample(
-    buffer: Buffer,
-    batch_size: int,
-    concatenate: bool,
-    *,
-    attributes: Sequence[str] = ("state", "action", "reward", "next_state", "terminal"),
-    numbers: Sequence[str] = ("discount",),
-    **how: Any,
-) -> Batch | None:
+_ATTRIBUTES = ("state", "action", "reward", "next_state", "terminal")
+_NUMBERS = ("discount",)  # custom attributes that algorithms read, if there are any
+
+
+def sample(buffer: Buffer, batch_size: int, concatenate: bool) -> Batch | None:
     """Draws from a buffer.
 
     Args:
         buffer: The buffer.
         batch_size: How many transitions.
         concatenate: False: states and actions are lists.
-        attributes: To fetch, besides custom ones.
-        numbers: Custom attributes that are numbers, to be tensors if there are any.
-        **how: Of ``Buffer.sample_batch``.
 
     Returns:
         The batch, with ``terminated`` for ``terminal``; None if there is nothing to draw.
     """
-    how.update(device=None, sample_attrs=[*attributes, "*"], additional_concat_custom_attrs=numbers)
+    how: dict[str, Any] = {
+        "device": None,
+        "sample_attrs": [*_ATTRIBUTES, "*"],
+        "additional_concat_custom_attrs": _NUMBERS,
+    }
     if isinstance(buffer, PrioritizedBuffer):
         n, found, index, weight = buffer.sample_batch(batch_size, concatenate, **how)
         if not n or found is None or index is None or weight is None:
@@ -111,7 +108,7 @@ def sample(
             buffer.update_priority(priority, index)
 
         return Batch(
-            _columns(attributes, numbers, found),
+            _columns(found),
             torch.from_numpy(np.asarray(index)),
             torch.from_numpy(weight).float(),
             update_priority=update_priority,
@@ -119,18 +116,16 @@ def sample(
     n, found = buffer.sample_batch(batch_size, concatenate, **how)
     if not n or found is None:
         return None
-    return Batch(_columns(attributes, numbers, found), torch.arange(n), None)
+    return Batch(_columns(found), torch.arange(n), None)
 
 
-def _columns(
-    attributes: Sequence[str], numbers: Sequence[str], found: Sequence[Any]
-) -> dict[str, Column]:
+def _columns(found: Sequence[Any]) -> dict[str, Column]:
     columns: dict[str, Any] = {}
-    for name, values in zip([*attributes, "*"], found, strict=True):
+    for name, values in zip([*_ATTRIBUTES, "*"], found, strict=True):
         if name == "*":
             for custom, each in values.items():
                 if custom != "terminated":  # as users may call what Machin calls terminal
-                    columns[custom] = _joined(each) if custom in numbers else each
+                    columns[custom] = _joined(each) if custom in _NUMBERS else each
         elif isinstance(values, Mapping):
             columns.update({f"{name}/{key}": each for key, each in values.items()})
         else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from machin_fast.algorithms import _batches
 from machin_fast.algorithms._episodes import Step, trajectory_of, without_time_limit
@@ -16,6 +16,7 @@ from machin_fast.algorithms.base import TorchFramework, full_precision
 from machin_fast.buffers import Buffer, PrioritizedBuffer
 from machin_fast.data import Batch, Replay, Trajectory
 from machin_fast.functional import hard_update_, masked_mean, polyak_update_, sequence_priority
+from machin_fast.model.call import safe_call
 
 Memory: TypeAlias = Buffer | Replay
 
@@ -203,7 +204,6 @@ class OffPolicy(TorchFramework):
         Returns:
             ``[]``.
         """
-        value = full_precision(value)
         if batch.mask is None and not batch.weighted and self._reduction() != "none":
             return self.criterion(value, target)
         loss = self._each(value, target)
@@ -267,6 +267,42 @@ class OffPolicy(TorchFramework):
 
     def _set_memory_state(self, state: Any) -> None:
         self.replay_buffer.load_state_dict(state)
+
+
+class ActorCritic(OffPolicy):
+    """Critics judge what an actor does; for both, actions are arguments by name."""
+
+    actor: nn.Module
+    critic: nn.Module
+    critic_target: nn.Module
+
+    @staticmethod
+    def action_transform_function(raw_output_action: Any, *_: Any) -> Any:
+        """Arguments of critics for what the actor returned; may be replaced.
+
+        Args:
+            raw_output_action: The actor's first result.
+            *_: The state, and custom attributes of the batch, each by name.
+
+        Returns:
+            Actions by name.
+        """
+        return {"action": raw_output_action}
+
+    def _criticize(
+        self,
+        state: Mapping[str, Any],
+        action: Mapping[str, Any],
+        use_target: bool = False,
+        **__: Any,
+    ) -> Any:
+        return self._judged_by("critic", state, action, use_target)
+
+    def _judged_by(
+        self, name: str, state: Mapping[str, Any], action: Mapping[str, Any], use_target: bool
+    ) -> Any:
+        """What the critic ``name``, or its target, says of actions."""
+        return safe_call(getattr(self, f"{name}_target" if use_target else name), state, action)[0]
 
 
 class Prioritized(OffPolicy):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from machin_fast.algorithms._batches import Named, others
-from machin_fast.algorithms._off_policy import Memory, OffPolicy
+from machin_fast.algorithms._off_policy import ActorCritic, Memory
 from machin_fast.algorithms._sequences import from_first
 from machin_fast.algorithms.base import Figures, full_precision
 from machin_fast.algorithms.utils import assert_output_is_probs
@@ -32,7 +32,7 @@ _NOISES = {
 }
 
 
-class DDPG(OffPolicy):
+class DDPG(ActorCritic):
     """Deep deterministic policy gradient.
 
     ``actor(state...)`` returns actions ``[batch, action_dim]``, or probabilities of discrete ones
@@ -123,10 +123,7 @@ class DDPG(OffPolicy):
             **{name.removesuffix("_optim"): [name] for name in self._optimizers},
         )  # fmt: skip
 
-    actor: nn.Module
     actor_target: nn.Module
-    critic: nn.Module
-    critic_target: nn.Module
 
     def _set_up_more(self, optimizer: Any, critic_learning_rate: float) -> None:
         """What a subclass has besides."""
@@ -248,28 +245,6 @@ class DDPG(OffPolicy):
     def _act(self, state: Mapping[str, Any], use_target: bool = False, **__: Any) -> Any:
         return safe_return(self._call_actor(state, use_target))
 
-    def _criticize(
-        self,
-        state: Mapping[str, Any],
-        action: Mapping[str, Any],
-        use_target: bool = False,
-        **__: Any,
-    ) -> Any:
-        return safe_call(self.critic_target if use_target else self.critic, state, action)[0]
-
-    @staticmethod
-    def action_transform_function(raw_output_action: Any, *_: Any) -> Any:
-        """Arguments of the critic for what the actor returned; may be replaced.
-
-        Args:
-            raw_output_action: The actor's first result.
-            *_: The state, and custom attributes of the batch, each by name.
-
-        Returns:
-            Actions by name.
-        """
-        return {"action": raw_output_action}
-
     # -- learning ------------------------------------------------------------------------------
 
     def update(
@@ -355,7 +330,7 @@ class DDPG(OffPolicy):
         target = self._value_target(batch, state, action, more)
         losses, error = {}, None
         for name in self._critics:
-            value = self._value(getattr(self, name), name, batch, state, action)
+            value = self._value(name, batch, state, action)
             goal = self._goal(value, target)
             losses[name] = self._value_loss(value, goal, batch)
             self._draw_graph(losses[name], f"{name}_loss")
@@ -375,7 +350,7 @@ class DDPG(OffPolicy):
         if sequences:
             chosen = from_first(action, chosen)
         names = [self._targets[name] for name in self._critics]
-        values = [self._value(getattr(self, name), name, batch, steps, chosen) for name in names]
+        values = [self._value(name, batch, steps, chosen) for name in names]
         value = min_q_value(*values)
         return self._target(batch, value[1:] if sequences else value)
 
@@ -390,14 +365,12 @@ class DDPG(OffPolicy):
     def _policy_loss(self, batch: Batch, state: Named, more: Named) -> Tensor:
         raw = self._applied(self.actor, "actor", batch, state)[0]
         action = self.action_transform_function(raw, state, more)
-        value = self._value(self.critic, "critic", batch, state, action)
+        value = self._value("critic", batch, state, action)
         return deterministic_policy_loss(value, self._mask(batch))
 
-    def _value(
-        self, critic: nn.Module, name: str, batch: Batch, state: Named, action: Named
-    ) -> Tensor:
-        """Q(s, a), ``[..., 1]``."""
-        value = self._applied(critic, name, batch, state, action)[0]
+    def _value(self, name: str, batch: Batch, state: Named, action: Named) -> Tensor:
+        """Q(s, a) by the critic ``name``, ``[..., 1]``."""
+        value = self._applied(getattr(self, name), name, batch, state, action)[0]
         expected = [*self._leading(batch), 1]
         if batch.mask is not None:
             expected[0] = len(value)  # one more by from_first

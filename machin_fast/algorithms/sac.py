@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from machin_fast.algorithms import _sequences
 from machin_fast.algorithms._batches import Named, others
-from machin_fast.algorithms._off_policy import Memory, OffPolicy
+from machin_fast.algorithms._off_policy import ActorCritic, Memory
 from machin_fast.algorithms.base import Figures, full_precision
 from machin_fast.data import Batch
 from machin_fast.functional import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from machin_fast.algorithms.base import Options
 
 
-class SAC(OffPolicy):
+class SAC(ActorCritic):
     """Soft actor-critic, with a temperature that may be learned.
 
     ``actor(state..., action=None)`` returns ``(action, log_prob, ...)``, the action drawn so that
@@ -192,9 +192,6 @@ class SAC(OffPolicy):
             self._targets = pairs  # type: ignore[misc]
         return names
 
-    actor: nn.Module
-    critic: nn.Module
-    critic_target: nn.Module
     critic2: nn.Module
     critic2_target: nn.Module
 
@@ -212,15 +209,6 @@ class SAC(OffPolicy):
         """
         return safe_call(self.actor, state)
 
-    def _criticize(
-        self,
-        state: Mapping[str, Any],
-        action: Mapping[str, Any],
-        use_target: bool = False,
-        **__: Any,
-    ) -> Any:
-        return safe_call(self.critic_target if use_target else self.critic, state, action)[0]
-
     def _criticize2(
         self,
         state: Mapping[str, Any],
@@ -228,20 +216,7 @@ class SAC(OffPolicy):
         use_target: bool = False,
         **__: Any,
     ) -> Any:
-        return safe_call(self.critic2_target if use_target else self.critic2, state, action)[0]
-
-    @staticmethod
-    def action_transform_function(raw_output_action: Any, *_: Any) -> Any:
-        """Arguments of the critics for what the actor returned; may be replaced.
-
-        Args:
-            raw_output_action: The actor's first result.
-            *_: The state, and custom attributes of the batch, each by name.
-
-        Returns:
-            Actions by name.
-        """
-        return {"action": raw_output_action}
+        return self._judged_by("critic2", state, action, use_target)
 
     # -- learning ------------------------------------------------------------------------------
 
@@ -344,34 +319,32 @@ class SAC(OffPolicy):
     def _next_value(self, batch: Batch, state: Named, action: Named, more: Named) -> Tensor:
         """Soft values of what followed, ``[..., 1]``."""
         next_state = self._named(batch, "next_state")
-        alpha = self.entropy_alpha
-        if batch.mask is None:
-            found = self._drawn(batch, next_state)
-            chosen = self._chosen(found, next_state, more)
-            q = self._least([f"{name}_target" for name in self._critics], batch, next_state, chosen)
-        else:
-            whole = _sequences.from_first(state, next_state)
-            raw, log_prob = self._drawn(batch, whole)
-            found = raw[1:], log_prob[1:]
-            chosen = _sequences.from_first(action, self._chosen(found, next_state, more))
-            names = [f"{name}_target" for name in self._critics]
-            q = self._least(names, batch, whole, chosen)[1:]
+        sequences = batch.mask is not None
+        steps = _sequences.from_first(state, next_state) if sequences else next_state
+        raw, log_prob = self._drawn(batch, steps)
+        if sequences:
+            raw, log_prob = raw[1:], log_prob[1:]
+        chosen = self._chosen(raw, next_state, more)
+        if sequences:
+            chosen = _sequences.from_first(action, chosen)
+        q = self._least([self._targets[name] for name in self._critics], batch, steps, chosen)
+        q, alpha = q[1:] if sequences else q, self.entropy_alpha
         if self.discrete:
-            return expected_soft_q_value(q, found[1], alpha)
-        return soft_q_value(q, found[1], alpha)
+            return expected_soft_q_value(q, log_prob, alpha)
+        return soft_q_value(q, log_prob, alpha)
 
     def _policy_loss(self, batch: Batch, state: Named, more: Named) -> tuple[Tensor, Tensor]:
         """The loss ``[]``, and log-probabilities of drawn actions, ``[..., 1]``."""
-        found = self._drawn(batch, state)
-        self._action_size = found[0].shape[-1]
+        raw, log_prob = self._drawn(batch, state)
+        self._action_size = raw.shape[-1]
         alpha, mask = self.entropy_alpha.detach(), self._mask(batch)
         if self.discrete:
             with torch.no_grad():
                 q = self._least(self._critics, batch, state, {})
-            log_prob = (found[1].exp() * found[1]).sum(-1, keepdim=True).detach()
-            return discrete_soft_policy_loss(found[1], q, alpha, mask), log_prob
-        q = self._least(self._critics, batch, state, self._chosen(found, state, more))
-        return soft_policy_loss(found[1], q, alpha, mask), found[1].detach()
+            mean = (log_prob.exp() * log_prob).sum(-1, keepdim=True).detach()
+            return discrete_soft_policy_loss(log_prob, q, alpha, mask), mean
+        q = self._least(self._critics, batch, state, self._chosen(raw, state, more))
+        return soft_policy_loss(log_prob, q, alpha, mask), log_prob.detach()
 
     def _drawn(self, batch: Batch, state: Named) -> tuple[Tensor, Tensor]:
         """Actions and their log-probabilities ``[..., 1]``; of discrete ones nothing that counts
@@ -392,9 +365,9 @@ class SAC(OffPolicy):
             )
         return action, full_precision(log_prob.reshape(*leading, 1))
 
-    def _chosen(self, found: tuple[Tensor, ...], state: Named, more: Named) -> Named:
+    def _chosen(self, raw: Tensor, state: Named, more: Named) -> Named:
         """Arguments of the critics for drawn actions."""
-        return {} if self.discrete else self.action_transform_function(found[0], state, more)
+        return {} if self.discrete else self.action_transform_function(raw, state, more)
 
     def _least(self, names: Sequence[str], batch: Batch, state: Named, action: Named) -> Tensor:
         """The least that critics say, ``[..., 1]`` or ``[..., action_num]``."""

@@ -14,7 +14,6 @@ from machin_fast.algorithms._off_policy import Memory
 from machin_fast.algorithms.base import Figures
 from machin_fast.algorithms.ddpg import DDPG
 from machin_fast.data import Batch
-from machin_fast.model.call import safe_call
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -134,7 +133,7 @@ class TD3(DDPG):
         use_target: bool = False,
         **__: Any,
     ) -> Any:
-        return safe_call(self.critic2_target if use_target else self.critic2, state, action)[0]
+        return self._judged_by("critic2", state, action, use_target)
 
     @staticmethod
     def policy_noise_function(actions: Any, *_: Any) -> Any:
