@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict
 import torch
 from torch import Tensor, nn
 
-from machin_fast.algorithms import utils
+from machin_fast.algorithms import _descent, utils
 from machin_fast.algorithms._batches import Named, named, number
 from machin_fast.algorithms._sequences import call_steps, warmed_up
 from machin_fast.algorithms._state import rng_state, set_rng_state
@@ -412,14 +412,12 @@ class TorchFramework:
         judged = [total.detach()]
         if self.grad_max < math.inf:
             for parameters in learning:
-                norm = nn.utils.clip_grad_norm_(parameters, self.grad_max, foreach=True)
+                norm = _descent.clip(parameters, self.grad_max)
                 self._check_finite(norm, f"the norm of the gradient of the {what}")
                 judged.append(norm)
+        finite = torch.stack(judged).isfinite().all() if self.lazy else None
         for optimizer in optimizers:
-            if self.lazy:
-                self._step_if(torch.stack(judged).isfinite().all(), optimizer)
-            else:
-                optimizer.step()
+            _descent.step(optimizer, finite)
 
     def _check_finite(self, loss: Tensor, what: str) -> None:
         """Refuses a loss that is not finite, unless figures are lazy."""
@@ -428,19 +426,6 @@ class TorchFramework:
                 f"{type(self).__name__}: {what} must be finite, got {loss.item()}. The network "
                 "is as it was. Look for NaN in what was stored, or for too large a learning rate"
             )
-
-    @staticmethod
-    def _step_if(finite: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Steps without waiting for ``finite``, where the optimizer can."""
-        if not optimizer.defaults.get("fused"):
-            if finite:
-                optimizer.step()
-            return
-        # What torch.amp.GradScaler sets; gone afterwards, or later steps would be left out as well.
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
-        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-        optimizer.step()
-        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
 
     def _draw_graph(self, loss: Tensor, name: str) -> None:
         """Draws the graph of a loss, once, where the caller wants to see it."""

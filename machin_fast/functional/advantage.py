@@ -28,10 +28,11 @@ def normalize_advantage(advantage: Tensor, mask: Tensor | None = None) -> Tensor
     """
     op = "normalize_advantage"
     (advantage,) = real(op, mask, advantage=advantage)
-    centred = advantage - mean(op, mask, advantage)
     if mask is None:
-        freedom: Tensor | int = max(advantage.numel() - 1, 1)
-    else:
-        centred = centred.masked_fill(~mask, 0)
-        freedom = (mask.sum() - 1).clamp(min=1)
+        if advantage.numel() < 2:
+            return advantage - advantage
+        deviation, centre = torch.std_mean(advantage)
+        return (advantage - centre) / (deviation + 1e-6)
+    centred = (advantage - mean(op, mask, advantage)).masked_fill(~mask, 0)
+    freedom = (mask.sum() - 1).clamp(min=1)
     return centred / ((centred.square().sum() / freedom).sqrt() + 1e-6)
