@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGES = (
     "machin_fast", "torch", "numpy", "numba", "jax", "cpprb", "rlox", "tianshou",
-    "stable-baselines3", "torchrl", "tensordict", "gymnasium", "machin",
+    "stable-baselines3", "torchrl", "tensordict", "gymnasium", "machin", "envpool",
 )  # fmt: skip
 
 

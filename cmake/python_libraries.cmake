@@ -1,5 +1,6 @@
-# The libraries that the Python package loads: _ops, and _ops_cuda with the kernels in it.
-# The loader (machin_fast/_extension.py) takes the one that fits the torch in use.
+# The libraries that the Python package loads: _ops, and _ops_cuda with the kernels in it, of which
+# the loader (machin_fast/_extension.py) takes the one that fits the torch in use; and _actor_pool,
+# which knows no torch.
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.SABIModule)
 
 # The libraries ask for libtorch by name only (no rpath): torch is imported first, whichever it is.
@@ -92,3 +93,8 @@ if(mf_cuda)
   set_target_properties(torch_cuda_names PROPERTIES OUTPUT_NAME torch_cuda C_VISIBILITY_PRESET default)
   mf_add_ops_library(_ops_cuda ON)
 endif()
+
+file(GLOB actor_pool_bindings CONFIGURE_DEPENDS csrc/bindings/actor_pool/*.cpp)
+Python_add_library(_actor_pool MODULE USE_SABI 3.10 WITH_SOABI ${actor_pool_bindings})
+target_link_libraries(_actor_pool PRIVATE machin_fast_actor_pool)
+install(TARGETS _actor_pool LIBRARY DESTINATION machin_fast)

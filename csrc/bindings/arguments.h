@@ -2,15 +2,11 @@
 // without_gil.
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <exception>
-#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "bindings/python.h"
 #include "core/array.h"
 #include "core/check.h"
 
@@ -22,14 +18,6 @@ PyObject* connect(PyObject* module, PyObject* tensor_type);
 // wherever one is asked for, and saves looking at each. Only whether a storage has moved is asked
 // at each call, as it does when another process gets it: then all are looked at again.
 PyObject* views(PyObject* module, PyObject* tensors);
-
-// Thrown where Python already has an error set.
-struct PythonError {};
-
-struct Release {
-  void operator()(PyObject* x) const { Py_DECREF(x); }
-};
-using Owned = std::unique_ptr<PyObject, Release>;
 
 // A tensor, and its dtype by DLPack's number: DType does not tell all of them apart.
 struct TensorView {
@@ -80,28 +68,12 @@ Array flat(void* data, const int64_t& n, DType dtype);
 
 PyObject* none();
 
-// Runs body and turns its exceptions into Python's.
-template <typename Body>
-PyObject* guarded(const Body& body) {
-  try {
-    return body();
-  } catch (const PythonError&) {
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
-}
-
 // Lets other Python threads run meanwhile, if it is worth it.
 template <typename Body>
 void without_gil(int64_t work, const Body& body) {
   constexpr int64_t kWorthIt = 1024;
   if (work < kWorthIt) return body();
-  struct Released {
-    PyThreadState* state = PyEval_SaveThread();
-    ~Released() { PyEval_RestoreThread(state); }
-  } released;
-  body();
+  without_gil(body);
 }
 
 }  // namespace machin_fast

@@ -2,6 +2,7 @@
 
 #include "bindings/arguments.h"
 #include "ops/gather_rows.h"
+#include "ops/native_envs.h"
 #include "ops/sum_tree.h"
 #include "ops/write_rows.h"
 
@@ -89,6 +90,29 @@ PyObject* direct_write_rows(PyObject*, PyObject* const* args, Py_ssize_t count) 
     const int64_t start = integer(args[2]);
     without_gil(length_of(rows.arrays()),
                 [&] { write_rows_cpu(columns.arrays(), rows.arrays(), start); });
+    return none();
+  });
+}
+
+PyObject* direct_native_envs_step(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  constexpr const char* op = "native_envs_step_";
+  return guarded([&] {
+    check_count(op, count, 6);
+    const Tensors batch(op, "batch", args[1]), outputs(op, "outputs", args[5]);
+    const std::span<const Array> kept = batch.arrays(), out = outputs.arrays();
+    MF_CHECK(kept.size() == 2, op, ": batch must have 2 tensors, got ", kept.size());
+    MF_CHECK(out.size() == 4 || out.size() == 5, op, ": outputs must have 4 or 5 tensors, got ",
+             out.size());
+    const EnvStepArrays arrays = {.state = kept[0],
+                                  .counters = kept[1],
+                                  .action = view(op, "action", args[2]),
+                                  .observation = out[0],
+                                  .reward = out[1],
+                                  .terminated = out[2],
+                                  .truncated = out[3],
+                                  .final_observation = out.size() == 5 ? &out[4] : nullptr};
+    const int64_t env = integer(args[0]), limit = integer(args[3]), autoreset = integer(args[4]);
+    without_gil(arrays.state.numel, [&] { native_envs_step_cpu(env, arrays, limit, autoreset); });
     return none();
   });
 }

@@ -22,4 +22,9 @@ PyObject* direct_gather_rows(PyObject*, PyObject* const* args, Py_ssize_t count)
 // write_rows(columns, rows, start)
 PyObject* direct_write_rows(PyObject*, PyObject* const* args, Py_ssize_t count);
 
+// native_envs_step(env, batch, action, max_episode_steps, autoreset, outputs); batch is (state,
+// counters), outputs (observation, reward, terminated, truncated[, final_observation]), as tuples,
+// lists or `views`.
+PyObject* direct_native_envs_step(PyObject*, PyObject* const* args, Py_ssize_t count);
+
 }  // namespace machin_fast

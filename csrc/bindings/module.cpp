@@ -35,6 +35,7 @@ PyMethodDef methods[] = {
     {"views", machin_fast::views, METH_O, "views(tensors): a capsule that stands for them."},
     direct("gather_rows", machin_fast::direct_gather_rows),
     direct("write_rows", machin_fast::direct_write_rows),
+    direct("native_envs_step", machin_fast::direct_native_envs_step),
     direct("sum_tree_update", machin_fast::direct_sum_tree_update),
     direct("sum_tree_sample", machin_fast::direct_sum_tree_sample),
     direct("seed_of_call", machin_fast::direct_seed_of_call),

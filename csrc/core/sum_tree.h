@@ -15,6 +15,7 @@
 #include <limits>
 
 #include "core/host_device.h"
+#include "core/random.h"
 
 namespace machin_fast {
 
@@ -150,24 +151,6 @@ MF_HD int64_t find_leaf(const N* nodes, const SumTreeLayout& layout, double r) {
     node = node * kFanOut + find_child(nodes + layout.offset[level] + node * kFanOut, r);
   }
   return node;
-}
-
-// The mixer of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195).
-MF_HD uint64_t mix_bits(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
-
-// The i-th of the uniform draws in [0, 1) that belong to a seed: SplitMix64's i-th output. A
-// function of i, so that draws come in any order and on any device.
-MF_HD double uniform_draw(uint64_t seed, uint64_t i) {
-  return double(mix_bits(seed + (i + 1) * 0x9E3779B97F4A7C15ull) >> 11) * 0x1.0p-53;
-}
-
-// The seed of a generator's call-th call.
-MF_HD uint64_t seed_of_call(uint64_t seed, uint64_t call) {
-  return mix_bits(mix_bits(seed) + call * 0xD1342543DE82EF95ull);
 }
 
 // r, or the last number before the total if rounding pushed r past it.

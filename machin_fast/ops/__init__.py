@@ -5,6 +5,12 @@ from machin_fast.ops.discounted_return import discounted_return
 from machin_fast.ops.gae import gae
 from machin_fast.ops.gather_rows import gather_rows
 from machin_fast.ops.lambda_return import lambda_return
+from machin_fast.ops.native_envs import (
+    native_envs_new,
+    native_envs_outputs,
+    native_envs_reset_,
+    native_envs_step_,
+)
 from machin_fast.ops.nstep_return import nstep_return
 from machin_fast.ops.retrace import retrace
 from machin_fast.ops.sum_tree import (
@@ -26,6 +32,10 @@ __all__ = [
     "gae",
     "gather_rows",
     "lambda_return",
+    "native_envs_new",
+    "native_envs_outputs",
+    "native_envs_reset_",
+    "native_envs_step_",
     "nstep_return",
     "retrace",
     "sum_tree_find",
