@@ -1,6 +1,7 @@
 # make demo    trains Double DQN on CartPole to its goal and shows the result
 # make test    every test and check; what CI runs
 # make bench   the benchmark tables, against rivals
+# make docs    the documentation site, build/site/index.html
 # All of them set up what they need in $(VENV). `make clean` removes it and the builds.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BUILD_TOOLS := torch numpy scikit-build-core cmake ninja
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test test-cpp test-python test-sanitized test-install check bench learn clean
+.PHONY: demo test test-cpp test-python test-sanitized test-install check bench docs learn clean
 
 demo: $(VENV)/.demo
 	$(BIN)/machin-fast demo
@@ -60,7 +61,8 @@ test-cpp: $(VENV)/.tools
 test-python test-sanitized: export OMP_WAIT_POLICY = passive
 
 test-python: $(VENV)/.test
-	$(BIN)/python -m pytest python_tests
+	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist worksteal python_tests
+	$(BIN)/python -m pytest -m alone python_tests
 
 test-sanitized: $(VENV)/.test
 	tools/system_packages.sh
@@ -71,6 +73,10 @@ test-install: $(VENV)/.tools
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.test
+	$(BIN)/mkdocs build --strict --quiet
 
 learn: $(VENV)/.test
 	$(BIN)/python tools/learn.py

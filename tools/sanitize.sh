@@ -32,4 +32,4 @@ done
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" \
   ASAN_OPTIONS=detect_leaks=0 \
   MACHIN_FAST_LIBRARY="$PWD/$build/_ops.abi3.so" \
-  "$python" -m pytest -q --capture=sys -m "not compile and not slow and not cuda" "${tests[@]}" "$@"
+  "$python" -m pytest -q --capture=sys -n "$(nproc)" --dist worksteal -m "not compile and not slow and not cuda" "${tests[@]}" "$@"

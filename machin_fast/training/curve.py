@@ -12,6 +12,9 @@ from machin_fast.utils.extras import need
 
 Point = tuple[int, float]
 
+# More episodes than this would only make a picture slow to draw.
+_MOST_POINTS = 20_000
+
 
 def draw_learning_curve(
     path: Path,
@@ -19,7 +22,7 @@ def draw_learning_curve(
     title: str,
     episodes: Sequence[Point],
     evaluations: Sequence[Point],
-    goal: float,
+    goal: float | None = None,
     window: int = 20,
 ) -> None:
     """Draws episode returns and evaluations over environment steps.
@@ -29,7 +32,7 @@ def draw_learning_curve(
         title: Stands above the picture.
         episodes: Of each training episode the step at which it ended and its return.
         evaluations: Of each evaluation the step and the mean return.
-        goal: Mean return to reach, drawn as a line.
+        goal: Mean return to reach, drawn as a line. None: there is none.
         window: Number of episodes that the running mean is taken over.
 
     Raises:
@@ -44,9 +47,13 @@ def draw_learning_curve(
     axes = figure.add_subplot()
     if episodes:
         step, value = np.array(episodes).T
-        axes.scatter(step, value, s=7, color="#9db8d2", linewidths=0, label="training episode")
+        mean = _running_mean(value, window)
+        some = slice(None, None, 1 + len(step) // _MOST_POINTS)
+        axes.scatter(
+            step[some], value[some], s=7, color="#9db8d2", linewidths=0, label="training episode"
+        )
         axes.plot(
-            step, _running_mean(value, window), color="#2f6690", linewidth=1.5,
+            step[some], mean[some], color="#2f6690", linewidth=1.5,
             label=f"mean of the last {window} training episodes",
         )  # fmt: skip
     if evaluations:
@@ -55,7 +62,8 @@ def draw_learning_curve(
             step, value, color="#d1495b", linewidth=1.5, marker="o", markersize=4,
             label="greedy evaluation (mean)",
         )  # fmt: skip
-    axes.axhline(goal, color="#3c3c3c", linestyle="--", linewidth=1, label=f"goal: {goal:g}")
+    if goal is not None:
+        axes.axhline(goal, color="#3c3c3c", linestyle="--", linewidth=1, label=f"goal: {goal:g}")
     axes.set(title=title, xlabel="environment steps", ylabel="return per episode (sum of rewards)")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -63,7 +71,8 @@ def draw_learning_curve(
     axes.grid(color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path)
 
 

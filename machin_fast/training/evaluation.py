@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
+
+from machin_fast.collect.acting import Acting, Actor
+from machin_fast.collect.environments import Environments
+from machin_fast.utils.stages import stage
 
 
-@torch.inference_mode()
 def evaluate(
-    envs: VectorEnv[Any, Any, Any], act: Callable[[Tensor], Tensor], *, seed: int | None = None
+    envs: VectorEnv[Any, Any, Any] | gymnasium.Env[Any, Any],
+    actor: Actor,
+    *,
+    seed: int | None = None,
+    deterministic: bool = True,
+    recurrent: bool | None = None,
 ) -> NDArray[np.float64]:
     """Runs one episode in each environment.
 
@@ -23,19 +30,30 @@ def evaluate(
 
     Args:
         envs: Environments for this purpose alone.
-        act: Chooses actions ``[envs, ...]`` for observations ``[envs, ...]``, which are a tensor
-            on the CPU; the actions may be on any device.
+        actor, recurrent: As for ``Collector``.
         seed: Of the episodes. None: whatever comes next in each environment.
+        deterministic: The ``mode`` of a policy acts. A function of the state acts as it is.
 
     Returns:
         ``[envs]``, the sum of rewards of each episode.
+
+    Raises:
+        ValueError: As by ``Collector``; a module without ``mode`` shall act deterministically.
+        TypeError: As by ``Collector``.
     """
-    observation, _ = envs.reset(seed=seed)
-    returns = np.zeros(envs.num_envs)
-    running = np.ones(envs.num_envs, dtype=bool)
-    while running.any():
-        action = act(torch.as_tensor(observation)).cpu().numpy()
-        observation, reward, terminated, truncated, _ = envs.step(action)
-        returns += np.where(running, reward, 0)
-        running &= ~(terminated | truncated)
+    played = Environments(envs, "evaluate")
+    acting = Acting(
+        actor,
+        deterministic=deterministic and isinstance(actor, nn.Module),
+        recurrent=recurrent,
+        op="evaluate",
+    )
+    returns = np.zeros(played.num_envs)
+    running = np.ones(played.num_envs, dtype=bool)
+    with stage("evaluate"):
+        played.reset(seed)
+        while running.any():
+            step = played.step(acting(played).action)
+            returns += np.where(running, step.reward, 0)
+            running[step.ended] = False
     return returns

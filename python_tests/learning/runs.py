@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +12,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
-from torch import Tensor, nn
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import nn
 
 from machin_fast import algorithms
-from machin_fast.collect import Collector, Rollout
-from machin_fast.data import Replay, Trajectory, transforms
+from machin_fast.data import Replay
 from machin_fast.model import for_spaces
+from machin_fast.training import Hooks, Settings, Trainer, seed_everything
 
 EPISODES = 20  # of an evaluation
 GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -200.0}
@@ -182,60 +180,64 @@ RUNS = {
 }  # fmt: skip
 
 
-# -- the loop -----------------------------------------------------------------------------------
+# -- how they are run ---------------------------------------------------------------------------
 
 
 def train(run: Run, seed: int, report: Callable[[int, float], None] | None = None) -> Outcome:
     """Trains until the goal is reached, or ``most_steps`` are taken."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (Machin's buffers draw from it)
-    envs, evaluation_envs = make_envs(run.env, run.envs), make_envs(run.env, EPISODES)
-    learner = Learner(run, envs)
-    collector = Collector(envs, learner.explore, seed=seed)
-    steps, due = 0, run.evaluation
-    scores: list[tuple[int, float]] = []
-    began = time.perf_counter()
-    while steps < run.most_steps:
-        learner.store(collector.steps(run.chunk))
-        steps += run.chunk * run.envs
-        learner.anneal(steps)
-        if steps > run.warm_up:
-            for _ in range(run.updates):
-                learner.algorithm.update()
-        if steps >= due:
-            due += run.evaluation
-            score = learner.score(evaluation_envs, 1_000_000 + seed)
-            scores.append((steps, score))
-            if report is not None:
-                report(steps, score)
-            if score >= run.goal:
-                break
-    return Outcome(steps, time.perf_counter() - began, scores)
+    seed_everything(seed)
+    envs = make_envs(run.env, run.envs)
+    settings = Settings(
+        steps=run.most_steps, goal=run.goal, rollout=run.chunk, updates=run.updates,
+        warm_up=run.warm_up, reward_steps=run.reward_steps, noise=run.noise,
+        epsilon_end=0.05 if run.epsilon else 0.0, epsilon_steps=run.epsilon,
+        evaluation_every=run.evaluation, evaluation_episodes=EPISODES, seed=seed,
+    )  # fmt: skip
+    trainer = Trainer(
+        make_algorithm(run, envs), envs, settings, evaluation_envs=make_envs(run.env, EPISODES),
+        hooks=[] if report is None else [Report(report)],
+    )  # fmt: skip
+    progress = trainer.train().progress
+    return Outcome(progress.steps, progress.seconds, progress.evaluations)
 
 
-class Begins(VectorWrapper):
-    """Tells which environments begin an episode with what is observed now."""
+class Report(Hooks):
+    """Tells of each evaluation."""
 
-    def reset(self, **options: Any) -> Any:
-        self.begun = torch.ones(self.num_envs, dtype=torch.bool)
-        return self.env.reset(**options)
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
+        self.tell = tell
 
-    def step(self, actions: Any) -> Any:
-        found = self.env.step(actions)
-        self.begun = torch.from_numpy(found[2] | found[3])
-        return found
+    def on_evaluation(self, trainer: Trainer, returns: Any) -> None:
+        self.tell(*trainer.progress.evaluations[-1])
 
 
-def make_envs(name: str, count: int) -> Begins:
+def make_algorithm(run: Run, envs: VectorEnv[Any, Any, Any]) -> Any:
+    """The algorithm with networks for these environments."""
+    names = {"DQNPer": "dqn_per", "DDPGPer": "ddpg_per"}
+    name = names.get(run.algorithm, run.algorithm.lower())
+    spaces = envs.single_observation_space, envs.single_action_space
+    networks = for_spaces(*spaces, name, **run.networks)
+    options = {"optimizer": torch.optim.Adam, **run.options}
+    values = run.algorithm.startswith(("DQN", "RAINBOW"))
+    if run.algorithm != "RAINBOW":
+        options["criterion"] = nn.HuberLoss() if values else nn.MSELoss()
+    if run.algorithm not in ("A2C", "PPO", "TRPO"):
+        prioritized = run.algorithm in ("DQNPer", "DDPGPer", "RAINBOW")
+        options["replay_buffer"] = Replay(
+            50_000, priority="step" if prioritized else None, window=run.window
+        )
+    algorithm = getattr(algorithms, run.algorithm)(*networks, **options)
+    algorithm.burn_in = run.burn_in
+    return algorithm
+
+
+def make_envs(name: str, count: int) -> VectorEnv[Any, Any, Any]:
     """Environments that reset themselves in the last step of an episode."""
     whole = name.removesuffix(WITHOUT_VELOCITIES)
     wrappers = [without_velocities] if whole != name else None
     mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    return Begins(
-        gymnasium.make_vec(
-            whole, count, vectorization_mode="sync", vector_kwargs=mode, wrappers=wrappers
-        )
+    return gymnasium.make_vec(
+        whole, count, vectorization_mode="sync", vector_kwargs=mode, wrappers=wrappers
     )
 
 
@@ -247,115 +249,3 @@ def without_velocities(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         seen, scale = [0, 1], np.ones(2, np.float32)
     space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     return gymnasium.wrappers.TransformObservation(env, lambda each: each[seen] / scale, space)
-
-
-class Learner:
-    """An algorithm, and the networks' states in the environments that it acts in."""
-
-    def __init__(self, run: Run, envs: VectorEnv[Any, Any, Any]) -> None:
-        self.run = run
-        self.envs = envs
-        actions = envs.single_action_space
-        self.discrete = isinstance(actions, gymnasium.spaces.Discrete)
-        self.range = (0.0, 0.0) if self.discrete else (actions.low.item(), actions.high.item())
-        names = {"DQNPer": "dqn_per", "DDPGPer": "ddpg_per"}
-        name = names.get(run.algorithm, run.algorithm.lower())
-        networks = for_spaces(envs.single_observation_space, actions, name, **run.networks)
-        options = {"optimizer": torch.optim.Adam, **run.options}
-        values = run.algorithm.startswith(("DQN", "RAINBOW"))
-        if run.algorithm != "RAINBOW":
-            options["criterion"] = nn.HuberLoss() if values else nn.MSELoss()
-        if run.algorithm not in ("A2C", "PPO", "TRPO"):
-            prioritized = run.algorithm in ("DQNPer", "DDPGPer", "RAINBOW")
-            options["replay_buffer"] = Replay(
-                50_000, priority="step" if prioritized else None, window=run.window
-            )
-        self.algorithm: Any = getattr(algorithms, run.algorithm)(*networks, **options)
-        self.algorithm.burn_in = run.burn_in
-        self.anneal(0)
-        # States of recurrent networks by name, and those before each step of a rollout.
-        recurrent = "recurrent" in run.networks
-        names = {"DQN": ["qnet"], "PPO": ["actor", "critic"], "SAC": ["actor"]}
-        self.hidden: dict[str, Tensor | None] = dict.fromkeys(
-            names[run.algorithm] if recurrent else []
-        )
-        self.kept: dict[str, list[Tensor]] = {name: [] for name in self.hidden}
-
-    def anneal(self, steps: int) -> None:
-        """Lets the share of random actions fall."""
-        if hasattr(self.algorithm, "epsilon"):
-            part = min(1, steps / self.run.epsilon) if self.run.epsilon else 0
-            self.algorithm.epsilon = 1 - 0.95 * part if self.run.epsilon else 0.0
-
-    @torch.no_grad()
-    def explore(self, observation: Tensor) -> Tensor:
-        """Actions for what is observed, ``[envs, ...]``."""
-        algorithm = self.algorithm
-        if isinstance(algorithm, algorithms.DQN):
-            found = algorithm.act_discrete_with_noise(
-                self.inputs("qnet", observation), decay_epsilon=False
-            )
-        elif self.run.noise:
-            low, high = self.range
-            std = self.run.noise * (high - low) / 2
-            found = algorithm.act_with_noise({"state": observation}, (0.0, std), mode="normal")
-            found = found.clamp(low, high)
-        else:
-            found = algorithm.act(self.inputs("actor", observation))
-        if not isinstance(found, tuple):
-            found = (found,)
-        if self.hidden:
-            if "critic" in self.hidden:
-                _, value_state = algorithm.critic(**self.inputs("critic", observation))
-                self.keep("critic", value_state)
-            self.keep("qnet" if "qnet" in self.hidden else "actor", found[-1])
-        return found[0].squeeze(1) if self.discrete else found[0]
-
-    def inputs(self, network: str, observation: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = {"state": observation}
-        if network in self.hidden:
-            state.update(hidden=self.hidden[network], reset=self.envs.begun)
-        return state
-
-    def keep(self, network: str, after: Tensor) -> None:
-        """Notes a network's state before the step, and goes on from that after it."""
-        before = self.hidden[network]
-        before = torch.zeros_like(after) if before is None else before
-        self.kept[network].append(before.masked_fill(self.envs.begun[:, None], 0))
-        self.hidden[network] = after
-
-    def store(self, rollout: Rollout) -> None:
-        """Hands a rollout to the algorithm."""
-        names = ("state", "action", "reward", "next_state", "terminated", "truncated")
-        columns = {name: getattr(rollout, name) for name in names}
-        for network, kept in self.kept.items():
-            columns[f"hidden_{network}"] = torch.stack(kept)
-            kept.clear()
-        trajectory = Trajectory.from_rollout(columns, valid=rollout.valid)
-        if self.run.reward_steps > 1:
-            several = transforms.nstep(self.run.reward_steps, self.algorithm.discount)
-            trajectory = several(trajectory)
-        self.algorithm.store(trajectory)
-
-    @torch.no_grad()
-    def score(self, envs: Begins, seed: int) -> float:
-        """The mean return of one greedy episode in each environment."""
-        observation, _ = envs.reset(seed=seed)
-        hidden = None
-        returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
-        while running.any():
-            state: dict[str, Any] = {"state": torch.from_numpy(observation)}
-            if self.hidden:
-                state.update(hidden=hidden, reset=envs.begun)
-            if isinstance(self.algorithm, algorithms.DQN):
-                found = self.algorithm.act_discrete(state)
-            else:
-                actor = self.algorithm.actor
-                found = actor.mode(**state) if hasattr(actor, "mode") else actor(**state)
-            if self.hidden:
-                found, hidden = found
-            action = found.squeeze(1) if self.discrete else found.clamp(*self.range)
-            observation, reward, terminated, truncated, _ = envs.step(action.numpy())
-            returns += np.where(running, reward, 0)
-            running &= ~(terminated | truncated)
-        return float(returns.mean())

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from machin_fast.training.evaluation import evaluate
 
 
-def lean_left(observation: torch.Tensor) -> torch.Tensor:
-    return (observation[:, 2] > 0.02).long()
+def lean_left(state) -> torch.Tensor:
+    return (state["state"][:, 2] > 0.02).long()
 
 
 def single_return(seed: int) -> float:
@@ -20,7 +20,7 @@ def single_return(seed: int) -> float:
     observation, _ = env.reset(seed=seed)
     total, done = 0.0, False
     while not done:
-        action = int(lean_left(torch.from_numpy(observation)[None]))
+        action = int(lean_left({"state": torch.from_numpy(observation)[None]}))
         observation, reward, terminated, truncated, _ = env.step(action)
         total += float(reward)
         done = terminated or truncated

@@ -77,7 +77,7 @@ BASE = torch.arange(12.0)
         torch.tensor(3), torch.tensor(0.5, dtype=torch.bfloat16), torch.zeros(0, 3),
         torch.arange(12).view(3, 4).T, {"a": BASE, "b": BASE[::5], "c": BASE},
         {"a['b']": torch.ones(1), "a": {"b": torch.zeros(1)}},
-        nn.Parameter(torch.ones(2)).detach(), torch.rand(4).expand(3, 4),
+        nn.Parameter(torch.ones(2)).detach(), torch.linspace(0, 1, 4).expand(3, 4),
         np.arange(6).reshape(2, 3), np.array(7), np.zeros((0, 2), np.float32), np.ones(3)[::-1],
         np.arange(6.0).reshape(2, 3).T, np.array([True, False]), np.uint16([1, 65535]),
         np.float32(0.1), np.float64(0.1), np.int8(-3), np.bool_(True), np.uint64(2**64 - 1),
