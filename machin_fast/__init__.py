@@ -13,18 +13,21 @@ from machin_fast._same_module import use_as
 
 if TYPE_CHECKING:
     from machin_fast._extension import build_info
+    from machin_fast.env import ActorPool
 
-__all__ = ["build_info", "use_as"]
+__all__ = ["ActorPool", "build_info", "use_as"]
 
 _PACKAGES = (
-    "algorithms", "buffers", "collect", "data", "frame", "functional", "model", "noise", "ops",
-    "policies", "training", "transition", "utils",
+    "algorithms", "buffers", "collect", "data", "env", "frame", "functional", "model", "noise",
+    "ops", "policies", "training", "transition", "utils",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name == "build_info":
         return importlib.import_module("machin_fast._extension").build_info
+    if name == "ActorPool":
+        return importlib.import_module("machin_fast.env").ActorPool
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("machin_fast")
     if name in _PACKAGES:

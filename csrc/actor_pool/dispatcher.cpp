@@ -100,21 +100,25 @@ bool Dispatcher::ready(uint64_t wanted) const {
 
 Dispatcher::Wait Dispatcher::wait(int64_t count, Clock::time_point until) {
   const uint64_t wanted = received_ + uint64_t(std::clamp<int64_t>(count, 0, in_flight_));
-  if (ready(wanted)) return Wait::kReady;
-  while (Clock::now() < until) {
+  const auto enough = [&] { return ready(wanted); };
+  if (enough()) return Wait::kReady;
+  const auto begin = Clock::now();
+  if (begin >= until) return Wait::kNothing;
+  if (!spin_.until(enough)) {
     if (closed()) return Wait::kClosed;
-    if (spin_.until([&] { return ready(wanted); })) return Wait::kReady;
-    if (watched_.any_ended()) return ready(wanted) ? Wait::kReady : Wait::kDeath;
+    if (watched_.any_ended()) return enough() ? Wait::kReady : Wait::kDeath;
     Shared& shared = block_.shared();
     shared.wanted.store(wanted);
-    shared.bed.asleep.store(1);
-    const bool interrupted =
-        !ready(wanted) && !closed() && !sleep_while(shared.bed.asleep, 1, until);
-    shared.bed.asleep.store(0);
-    if (ready(wanted)) return Wait::kReady;
-    if (interrupted) break;
+    bool interrupted = false;
+    while (!interrupted && !enough() && !closed() && Clock::now() < until) {
+      shared.bed.asleep.store(1);
+      interrupted = !enough() && !closed() && !sleep_while(shared.bed.asleep, 1, until);
+      shared.bed.asleep.store(0);
+    }
   }
-  return Wait::kNothing;
+  spin_.learn(Clock::now() - begin);
+  if (enough()) return Wait::kReady;
+  return closed() ? Wait::kClosed : Wait::kNothing;
 }
 
 int64_t Dispatcher::take(std::span<int64_t> ids, std::span<int32_t> flags) {

@@ -37,13 +37,19 @@ void Inbox::beat() {
 Inbox::Wait Inbox::wait(Clock::time_point until) {
   const auto closed = [this] { return block_.shared().closed.load() != 0; };
   const auto posted = [&] { return mine_.posted.load() != taken_ || closed(); };
-  while (!posted()) {
-    if (Clock::now() >= until) return Wait::kNothing;
-    if (spin_.until(posted)) break;
-    mine_.bed.asleep.store(1);
-    const bool interrupted = !posted() && !sleep_while(mine_.bed.asleep, 1, until);
-    mine_.bed.asleep.store(0);
-    if (interrupted && !posted()) return Wait::kNothing;
+  if (!posted()) {
+    const auto begin = Clock::now();
+    if (begin >= until) return Wait::kNothing;
+    bool interrupted = false;
+    if (!spin_.until(posted)) {
+      while (!interrupted && !posted() && Clock::now() < until) {
+        mine_.bed.asleep.store(1);
+        interrupted = !posted() && !sleep_while(mine_.bed.asleep, 1, until);
+        mine_.bed.asleep.store(0);
+      }
+    }
+    spin_.learn(Clock::now() - begin);
+    if (!posted()) return Wait::kNothing;
   }
   return closed() ? Wait::kClosed : Wait::kReady;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "actor_pool/futex.h"
 
@@ -24,36 +25,36 @@ class Spin {
  public:
   // `spinners`: how many wait like this at once. With more of them than cores nobody spins, as the
   // one who is waited for would then wait for the core.
-  explicit Spin(int spinners) : most_(spinners <= usable_cores() ? kMost : kNone), now_(most_) {}
+  explicit Spin(int spinners) : allowed_(spinners <= usable_cores()) {}
 
-  // Looks until ready() or the budget is spent; whether it was ready. What came in time makes the
-  // next budget longer, what did not, shorter: long pauses cost next to nothing.
+  // Looks until ready() or some time has passed; whether it was ready. That time is short while
+  // waits have been long lately: pauses cost next to nothing.
   template <typename Ready>
   bool until(const Ready& ready) {
-    if (ready()) return true;
-    if (most_ == kNone) return false;
-    const auto end = Clock::now() + now_;
+    if (!allowed_) return ready();
+    const auto end = Clock::now() + (short_waits_ > 0 ? kLong : kShort);
     do {
       for (int i = 0; i < 8; ++i) {
+        if (ready()) return true;
         pause();
-        if (ready()) {
-          now_ = std::min(most_, 2 * now_);
-          return true;
-        }
       }
+      std::this_thread::yield();  // the one who is waited for may need this very core
     } while (Clock::now() < end);
-    now_ = std::max(kLeast, now_ / 2);
     return false;
   }
 
- private:
-  using Budget = std::chrono::nanoseconds;
-  static constexpr Budget kNone{0};
-  static constexpr Budget kLeast{2'000};
-  static constexpr Budget kMost{60'000};
+  // Tells it how long a wait took in the end, with sleep and all.
+  void learn(Clock::duration wait) {
+    short_waits_ = std::clamp(short_waits_ + (wait < 2 * kLong ? 1 : -1), 0, kMemory);
+  }
 
-  Budget most_;
-  Budget now_;
+ private:
+  static constexpr std::chrono::microseconds kShort{2};
+  static constexpr std::chrono::microseconds kLong{60};  // some wake-ups
+  static constexpr int kMemory = 8;
+
+  bool allowed_;
+  int short_waits_ = kMemory;
 };
 
 }  // namespace machin_fast

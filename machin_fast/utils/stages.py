@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 OTHER = "other"
@@ -89,12 +88,12 @@ class Stages:
             False if it already was, or if stages are not told apart: then nobody must leave it.
         """
         present = self._present
-        if present.name == name or not self.counts_here():
+        if present.name in (name, OPAQUE) or threading.get_ident() != self._thread:
             return False
         now = time.perf_counter()
         present.seconds += now - self._last
         self._around.append((present, self._entered))
-        stage = self[name]
+        stage = self._stages.get(name) or self[name]
         stage.calls += 1
         self._present = stage
         self._last = self._entered = now
@@ -112,19 +111,16 @@ class Stages:
         elif self._most_spans:
             self.spans_left_out += 1
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str) -> AbstractContextManager[None]:
         """Within it the stage of this name is the present one.
 
         Args:
             name: Any text; a new one begins a stage.
+
+        Returns:
+            To enter with ``with``.
         """
-        entered = self.enter(name)
-        try:
-            yield
-        finally:
-            if entered:
-                self.leave()
+        return _Stay(self, name)
 
     def begin(self) -> None:
         """Time counts from now on, not from when this was made."""
@@ -145,6 +141,23 @@ class Stages:
         "other"."""
         entered = [pair for pair in self._stages.items() if pair[0] != OTHER]
         return [*entered, (OTHER, self._stages[OTHER])]
+
+
+class _Stay(AbstractContextManager[None]):
+    """A stay in a stage; half as dear as a generator that does the same."""
+
+    __slots__ = ("_entered", "_name", "_stages")
+
+    def __init__(self, stages: Stages, name: str) -> None:
+        self._stages = stages
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._entered = self._stages.enter(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        if self._entered:
+            self._stages.leave()
 
 
 # -- who counts at present -----------------------------------------------------------------------
