@@ -16,7 +16,7 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from benchmarks.learners import CLIP, NORM, Task
 from benchmarks.peers import PeerError, load
 from machin_fast.algorithms import DQN, PPO
 from machin_fast.collect import Collector
-from machin_fast.data import Replay, Trajectory
+from machin_fast.data import Replay
 from machin_fast.model import for_spaces
 
 ENV = "CartPole-v1"
@@ -161,28 +161,23 @@ def ours(job: Job, watch: Watch, *, lazy: bool = False) -> None:
         )  # fmt: skip
     taken = 0
 
-    def act(state: Tensor) -> Tensor:
+    def act(state: Mapping[str, Tensor]) -> Any:
         nonlocal taken
         taken += count
         if job.algorithm == "PPO":
-            action: Tensor = learner.act({"state": state})[0]
-            return action.squeeze(1)
+            return learner.act(state)
         learner.epsilon = epsilon(taken)
-        action = learner.act_discrete_with_noise({"state": state}, decay_epsilon=False)
-        return action.squeeze(1)
+        return learner.act_discrete_with_noise(state, decay_epsilon=False)
 
     collector = Collector(envs, act, seed=job.seed)
-    names = ("state", "action", "reward", "next_state", "terminated", "truncated")
     while True:
-        rollout = collector.steps(CHUNK // count)
-        columns = {name: getattr(rollout, name) for name in names}
-        learner.store(Trajectory.from_rollout(columns, valid=rollout.valid))
+        learner.store(collector.steps(CHUNK // count))
         if job.algorithm == "PPO":
             learner.update()
         elif taken > DQN_START:
             for _ in range(DQN_UPDATES):
                 learner.update()
-        watch.chunk(taken, rollout.episode_returns)
+        watch.chunk(taken, collector.episode_returns)
 
 
 def ours_lazy(job: Job, watch: Watch) -> None:

@@ -24,6 +24,8 @@ def run(code):
         "from machin.utils.helper_classes import Counter as A;"
         "from machin_fast.utils.helper_classes import Counter as B",
         "import machin.model.nets.base as A; import machin_fast.model.nets.base as B",
+        "from machin.env.wrappers.openai_gym import ParallelWrapperSubProc as A;"
+        "from machin_fast.env.wrappers.openai_gym import ParallelWrapperSubProc as B",
         "import machin as A, machin_fast as B",
         "import machin_fast.frame.algorithms.dqn as A; import machin.frame.algorithms.dqn as B",
     ],

@@ -1,130 +1,163 @@
-"""Collecting rollouts from a vector of environments."""
+"""Collecting experience from environments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
-import torch
-from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
-from torch import Tensor
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 
-from machin_fast.utils.stages import Stages
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """Consecutive steps of a vector of environments, ``[steps, envs]``, on the CPU.
-
-    Attributes:
-        state: ``[steps, envs, ...]``, what was observed before each step.
-        action: ``[steps, envs, ...]``.
-        reward: ``[steps, envs]``, float32.
-        next_state: Like ``state``, what was observed after it; of an episode's last step its
-            final observation, never the first one of the next episode.
-        terminated, truncated: ``[steps, envs]``, bool.
-        valid: ``[steps, envs]``, bool. False where the environment only reset itself: such a row
-            is no transition.
-        episode_returns: Sums of rewards of the episodes that ended here, first ended first.
-    """
-
-    state: Tensor
-    action: Tensor
-    reward: Tensor
-    next_state: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    valid: Tensor
-    episode_returns: list[float]
+from machin_fast.collect.acting import Acting, Actor
+from machin_fast.collect.environments import Environments
+from machin_fast.collect.recording import Memory, Recording
+from machin_fast.data import Trajectory
 
 
 class Collector:
-    """Steps a Gymnasium vector environment and records what happens.
+    """Steps environments with an actor, and writes down what happens.
 
-    Environments that reset themselves in the step after an episode's last (Gymnasium's default)
-    and in that step itself give the same transitions; ``metadata["autoreset_mode"]`` tells which.
+    All kinds of vectors give the same transitions, however they reset themselves
+    (``metadata["autoreset_mode"]``): what followed an episode's last step is its final
+    observation, and steps in which an environment only reset itself are no rows. What an
+    ``ActorPool`` lost with a worker that it replaced ends as a segment that was cut. Two collectors
+    may share an actor, which then learns from both.
+
+    Columns are ``state`` (or ``state/key`` of nested observations, ``state/0`` of tuples),
+    ``action`` as the actor returned it, ``reward``, ``terminated``, ``truncated`` and those that
+    ``keep`` asks for. Floating point observations and rewards are of torch's default dtype.
 
     Args:
-        envs: The environments, with observations in one ``Box``. Reset here.
-        act: Chooses actions ``[envs, ...]`` for observations ``[envs, ...]``, which are a tensor
-            on the CPU; the actions may be on any device.
-        seed: Of the environments.
-        stages: Where to count the time of the stages ``act`` and ``env``.
+        envs: A vector of environments, or a single one. Reset here.
+        actor: A policy, called with what is observed by name: ``state``, or the keys of nested
+            observations, those that its ``forward`` takes. Or a function of a dict of these,
+            such as ``dqn.act_discrete_with_noise``. Returns actions ``[envs, ...]``; or a tuple
+            (action, log_prob, entropy, ...); or a dict with ``action``. Actions in a ``Box`` are
+            clipped for the environments, not in the column. A recurrent one gets ``hidden`` and
+            ``reset`` as well, and returns its new state last.
+        keep: What else becomes columns: ``log_prob``, ``entropy``, ``hidden`` (a recurrent
+            actor's state before each step), or names in the dict that the actor returns. None:
+            ``log_prob``, if the actor is a module that returns one.
+        deterministic: The policy's ``mode`` acts: nothing is left to chance.
+        recurrent: Whether the actor is. None: whether the module says so; of functions it must be
+            said.
+        seed: Of the environments: one of which each gets its own, or one each.
+
+    Attributes:
+        episode_returns: Sums of rewards of the episodes that ended in the last call, first ended
+            first. They may have begun in an earlier one.
+        episode_lengths: Their numbers of steps.
 
     Raises:
-        ValueError: The observations are no ``Box``, or the environments do not reset themselves.
+        ValueError: ``envs`` do not say how they reset, or have spaces that no column can hold;
+            the actor has no ``mode``, or no hidden state to keep.
+        TypeError: ``envs`` or ``actor`` is something else.
     """
 
     def __init__(
         self,
-        envs: VectorEnv[Any, Any, Any],
-        act: Callable[[Tensor], Tensor],
+        envs: VectorEnv[Any, Any, Any] | gymnasium.Env[Any, Any],
+        actor: Actor | Acting,
         *,
-        seed: int | None = None,
-        stages: Stages | None = None,
+        keep: Sequence[str] | None = None,
+        deterministic: bool = False,
+        recurrent: bool | None = None,
+        seed: int | Sequence[int | None] | None = None,
     ) -> None:
-        space = envs.single_observation_space
-        if not isinstance(space, Box):
-            raise ValueError(f"Collector: envs must have observations in a Box, got {space}")
-        mode = envs.metadata.get("autoreset_mode")
-        if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            raise ValueError(
-                "Collector: envs must reset themselves (autoreset_mode NEXT_STEP or SAME_STEP), "
-                f"got {mode}"
+        self._envs = Environments(envs, "Collector")
+        if not isinstance(actor, Acting):  # as a worker's is, see worker.py
+            actor = Acting(
+                actor, keep, deterministic=deterministic, recurrent=recurrent, op="Collector"
             )
-        self._envs = envs
-        self._act = act
-        self._stages = Stages() if stages is None else stages
-        self._resets_in_next_step = mode == AutoresetMode.NEXT_STEP
-        self._observation, _ = envs.reset(seed=seed)
-        self._resetting = np.zeros(envs.num_envs, dtype=bool)
-        self._episode_return = np.zeros(envs.num_envs)
+        self._acting = actor
+        self._memory = Memory()
+        self._return = np.zeros(self._envs.num_envs)
+        self._length = np.zeros(self._envs.num_envs, dtype=np.int64)
+        self.episode_returns: list[float] = []
+        self.episode_lengths: list[int] = []
+        self._reset(seed)
 
-    def steps(self, n: int) -> Rollout:
+    def steps(self, n: int) -> Trajectory:
         """Takes ``n`` steps in each environment.
+
+        Episodes go on in the next call.
 
         Args:
             n: Number of steps, at least 1.
 
         Returns:
-            The rollout, in memory of its own.
+            ``n * envs`` rows, which ``rollout`` shows as ``[n, envs]``; fewer, and no rollout, if
+            environments used a step to reset themselves.
+
+        Raises:
+            ValueError: ``n`` is below 1, or the actor returns something else.
         """
-        envs, space, actions = self._envs, self._envs.single_observation_space, []
-        shape = (n, envs.num_envs)
-        state = np.empty((*shape, *(space.shape or ())), space.dtype)
-        next_state = np.empty_like(state)
-        reward = np.empty(shape, np.float32)
-        terminated, truncated, valid = np.empty((3, *shape), bool)
-        returns: list[float] = []
-        for t in range(n):
-            state[t] = self._observation
-            with self._stages("act"):
-                actions.append(self._act(torch.from_numpy(state[t])).cpu())
-            with self._stages("env"):
-                self._observation, reward[t], terminated[t], truncated[t], info = envs.step(
-                    actions[t].numpy()
-                )
-            next_state[t] = self._observation
-            valid[t] = ~self._resetting
-            self._episode_return += reward[t]
-            ended = terminated[t] | truncated[t]
-            if ended.any():
-                returns += self._episode_return[ended].tolist()
-                self._episode_return[ended] = 0
-                if not self._resets_in_next_step:
-                    next_state[t, ended] = np.stack(info["final_obs"][ended])
-            if self._resets_in_next_step:
-                self._resetting = ended
-        return Rollout(
-            torch.from_numpy(state),
-            torch.stack(actions),
-            torch.from_numpy(reward),
-            torch.from_numpy(next_state),
-            torch.from_numpy(terminated),
-            torch.from_numpy(truncated),
-            torch.from_numpy(valid),
-            returns,
-        )
+        recording = self._begin("steps", n, room=n)
+        for _ in range(n):
+            self._step(recording, ~self._envs.resetting)
+        return recording.trajectory(self._envs.observation)
+
+    def episodes(self, n: int) -> Trajectory:
+        """Plays whole episodes: the first ``n`` to begin, once all environments are reset.
+
+        Long ones are as likely among them as short ones, since none is left out for not having
+        ended. Environments go on meanwhile, but what they do besides is not kept.
+
+        Args:
+            n: Number of episodes, at least 1.
+
+        Returns:
+            The episodes, one segment each.
+
+        Raises:
+            ValueError: ``n`` is below 1, or the actor returns something else.
+        """
+        recording = self._begin("episodes", n, room=128)
+        envs = self._envs
+        if not envs.begun.all():
+            self._reset()
+        counts = np.zeros(envs.num_envs, dtype=bool)
+        to_begin = n
+        while True:
+            begun = envs.begun & ~counts
+            begun[np.flatnonzero(begun)[to_begin:]] = False
+            to_begin -= int(begun.sum())
+            counts |= begun
+            if not counts.any() and not to_begin:
+                break
+            counts &= ~self._step(recording, counts.copy())
+        return recording.trajectory(envs.observation)
+
+    def _begin(self, what: str, n: int, room: int) -> Recording:
+        if n < 1:
+            raise ValueError(f"Collector.{what}: n must be at least 1, got {n}")
+        self.episode_returns, self.episode_lengths = [], []
+        return Recording(self._envs.num_envs, room, self._memory)
+
+    def _reset(self, seed: int | Sequence[int | None] | None = None) -> None:
+        self._envs.reset(seed)
+        self._return[:] = 0
+        self._length[:] = 0
+
+    def _step(self, recording: Recording, counts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Takes a step; returns which episodes ended with it."""
+        envs = self._envs
+        choice = self._acting(envs)
+        recording.observe(envs.observation, choice)
+        self._length += ~envs.resetting
+        step = envs.step(choice.action)
+        if step.lost.size:
+            counts = counts.copy()
+            counts[step.lost] = False
+        recording.complete(step, counts)
+        self._return += step.reward
+        ended = step.terminated | step.truncated
+        if step.ended.size:
+            reported = step.ended[counts[step.ended]]
+            self.episode_returns += self._return[reported].tolist()
+            self.episode_lengths += self._length[reported].tolist()
+            self._return[ended] = 0
+            self._length[ended] = 0
+        return ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,14 +52,14 @@ class DoubleDQN:
         self._optimizer = torch.optim.Adam(self._parameters, lr=settings.learning_rate, fused=True)
 
     @torch.inference_mode()
-    def act(self, state: Tensor) -> Tensor:
-        """The best actions for states ``[envs, ...]``: ``[envs]``, on the CPU."""
-        return self.q(state.to(self._device)).argmax(dim=1).cpu()
+    def act(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The best actions for a ``state`` ``[envs, ...]``: ``[envs]``, on the CPU."""
+        return self.q(state["state"].to(self._device)).argmax(dim=1).cpu()
 
     @torch.inference_mode()
-    def explore(self, state: Tensor) -> Tensor:
+    def explore(self, state: Mapping[str, Tensor]) -> Tensor:
         """The best actions, each replaced by a random one with probability ``epsilon``."""
-        envs = state.shape[0]
+        envs = len(state["state"])
         random = torch.rand(envs) < self.epsilon
         return torch.where(random, torch.randint(self._num_actions, (envs,)), self.act(state))
 

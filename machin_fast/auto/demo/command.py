@@ -15,7 +15,7 @@ from machin_fast import build_info
 from machin_fast.auto.demo.training import ENVIRONMENT, GOAL, History, Training
 from machin_fast.auto.errors import CommandError
 from machin_fast.training.curve import draw_learning_curve
-from machin_fast.training.report import throughput_table
+from machin_fast.training.profiling.profile import profile
 from machin_fast.utils.extras import need
 
 
@@ -48,10 +48,10 @@ def run(*, device: str, seed: int, steps: int, output: Path) -> int:
     )
     with one_thread():
         training = Training(device=torch.device(device), seed=seed)
-        seconds = _train(training, steps, console)
-    history = training.history
-    counts = {"environment steps": history.steps, "gradient steps": history.updates}
-    console.print(throughput_table(training.stages, seconds=seconds, counts=counts))
+        with profile() as profiled:
+            _train(training, steps, console)
+    history, seconds = training.history, profiled.seconds
+    console.print(profiled)
     draw_learning_curve(
         output,
         title=f"Double DQN with prioritized replay on {ENVIRONMENT}, seed {seed}",
@@ -76,8 +76,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _train(training: Training, steps: int, console: Console) -> float:
-    """Carries the training on to its end; returns the seconds it took."""
+def _train(training: Training, steps: int, console: Console) -> None:
+    """Carries the training on to its end."""
     history = training.history
     start = time.perf_counter()
     progress = Progress(
@@ -94,7 +94,6 @@ def _train(training: Training, steps: int, console: Console) -> float:
             progress.update(task, completed=min(history.steps, steps), description=text)
         if not history.evaluations or history.evaluations[-1][0] < history.steps:
             training.evaluate()
-    return time.perf_counter() - start
 
 
 def _progress_text(history: History, seconds: float) -> str:
