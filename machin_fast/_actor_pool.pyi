@@ -37,10 +37,11 @@ class Dispatcher:
         """Posts CALL. It is no step: the worker's answer comes through its pipe."""
 
     def recv(self, ids: Buffer, flags: Buffer, count: int, timeout: float | None, /) -> int:
-        """Waits for ``count`` answers, takes at most that many, in the order in which they came.
+        """Waits for ``count`` answers, takes at most that many, and says how many.
 
-        Fewer come when ``timeout`` seconds have passed (None: never), a watched worker has died,
-        the pool was closed, or fewer are in flight; a timeout of 0 does not wait.
+        Those of one worker come in its order, the workers take turns. Fewer come when ``timeout``
+        seconds have passed (None: never), a watched worker has died, the pool was closed, or
+        fewer are in flight; a timeout of 0 does not wait.
         """
 
     def watch(self, worker: int, pidfd: int, /) -> None:

@@ -44,16 +44,13 @@ def for_spaces(
 
     So ``DQN(*for_spaces(observations, actions, "dqn"), torch.optim.Adam, nn.MSELoss())`` works.
 
-    ========================================  =================================================
-    Algorithms                                Networks
-    ========================================  =================================================
-    a2c, a3c, impala, ppo, trpo               actor, critic
-    dqn, dqn_apex, dqn_per, rainbow           qnet, its target
-    ddpg, ddpg_apex, ddpg_per, hddpg          actor, its target, critic, its target
-    td3                                       actor, its target, critic, its target, critic 2,
-                                              its target
-    sac                                       actor, critic, its target, critic 2, its target
-    ========================================  =================================================
+    | Algorithms | Networks |
+    |---|---|
+    | a2c, a3c, impala, ppo, trpo | actor, critic |
+    | dqn, dqn_apex, dqn_per, rainbow | qnet, its target |
+    | ddpg, ddpg_apex, ddpg_per, hddpg | actor, its target, critic, its target |
+    | td3 | actor, its target, critic, its target, critic 2, its target |
+    | sac | actor, critic, its target, critic 2, its target |
 
     Targets are equal copies. Networks take the observation as ``state``; those of a ``Dict`` or
     ``Tuple`` each by its key or number, nested ones as ``outer/inner``. A key ``action_mask`` is

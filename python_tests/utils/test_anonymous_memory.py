@@ -14,6 +14,8 @@ import pytest
 
 from machin_fast.utils.anonymous_memory import AnonymousMemory
 
+pytestmark = pytest.mark.alone
+
 
 def add_one(memory: AnonymousMemory) -> None:
     np.frombuffer(memory.buffer, np.uint8)[:] += 1

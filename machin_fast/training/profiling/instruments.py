@@ -67,6 +67,22 @@ def _env_stepped(counts: Counts, env: Any, given: Any, step: Any) -> int:
     return bytes_of(given) + bytes_of(step[0])
 
 
+def _received(counts: Counts, pool: Any, given: Any, found: Any) -> int:
+    counts.stepped(len(found.env_ids))
+    return bytes_of(found)
+
+
+def _collected(counts: Counts, collector: Any, given: Any, trajectory: Any) -> int:
+    """Of worker processes, which act and step by themselves."""
+    counts.steps += len(trajectory)
+    return bytes_of(trajectory)
+
+
+def _published(counts: Counts, owner: Any, given: Any, result: Any) -> int:
+    (module,) = given
+    return bytes_of(list(module.parameters()) if hasattr(module, "parameters") else dict(module))
+
+
 def _given(counts: Counts, owner: Any, given: Any, result: Any) -> int:
     return bytes_of(given)
 
@@ -75,6 +91,7 @@ def _returned(counts: Counts, owner: Any, given: Any, result: Any) -> int:
     return bytes_of(result)
 
 
+_SHARED = "machin_fast.collect.shared_parameters.SharedParameters"
 _ACT = ("act", "act_with_noise", "act_discrete", "act_discrete_with_noise")
 _STORE = ("append", "store", "store_episode", "store_transition", "store_transitions",
           "store_rollout", "store_trajectory")  # fmt: skip
@@ -90,6 +107,12 @@ TIMED = (
     Timed("gymnasium.Env", ("step",), "env", _env_stepped),
     Timed("gymnasium.vector.VectorEnv", ("reset",), "env"),
     Timed("gymnasium.Env", ("reset",), "env"),
+    Timed("machin_fast.env.ActorPool", ("send",), "env", _given),
+    Timed("machin_fast.env.ActorPool", ("recv",), "env", _received),
+    Timed("machin_fast.collect.WorkerCollector", ("steps", "episodes"), "env", _collected),
+    Timed(_SHARED, ("publish",), "sync", _published),
+    Timed(_SHARED, ("update",), "sync"),
+    Timed(_SHARED, ("read",), "sync", _returned),
     Timed("machin_fast.data.Replay", ("append",), "store", _given),
     Timed("machin_fast.data.Replay", ("sample", "sample_windows"), "sample", _returned),
     Timed("machin_fast.data.Replay", ("update_priority",), "priorities"),
@@ -121,7 +144,8 @@ class Instruments:
     def __init__(self, stages: Stages, counts: Counts) -> None:
         self._stages = stages
         self._counts = counts
-        self._within: set[str] = set()  # stages of the methods that are running
+        # By stage, whether one of its methods is running.
+        self._running: dict[str, list[bool]] = {}
         self._within_update = False
         self._replaced: list[tuple[Any, str, Any]] = []
         self._wrapped: set[tuple[Any, str]] = set()
@@ -163,27 +187,40 @@ class Instruments:
         setattr(owner, name, function)
 
     def _timed(self, function: Callable[..., Any], timed: Timed) -> Callable[..., Any]:
-        stages, counts, within = self._stages, self._counts, self._within
+        stages, counts = self._stages, self._counts
         name, observe = timed.stage, timed.observe
+        running = self._running.setdefault(name, [False])
 
-        @functools.wraps(function)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if name in within or not stages.counts_here():
-                return function(self, *args, **kwargs)
-            within.add(name)
+        def outermost(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             entered = stages.enter(name)
+            if not entered and not stages.counts_here():
+                return function(self, *args, **kwargs)
+            running[0] = True
             try:
                 result = function(self, *args, **kwargs)
                 if observe is not None:
                     given = (*args, *kwargs.values()) if kwargs else args
                     stages[name].bytes += observe(counts, self, given, result)
             finally:
-                within.discard(name)
+                running[0] = False
                 if entered:
                     stages.leave()
             return result
 
-        return call
+        # Wrappers of environments call each other, several deep for each environment of a vector.
+        @functools.wraps(function)
+        def call_with_one(self: Any, action: Any) -> Any:
+            return function(self, action) if running[0] else outermost(self, (action,), {})
+
+        @functools.wraps(function)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return function(self, *args, **kwargs) if running[0] else outermost(self, args, kwargs)
+
+        return (
+            call_with_one
+            if list(inspect.signature(function).parameters)[1:] == ["action"]
+            else call
+        )
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         instruments = self

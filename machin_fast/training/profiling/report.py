@@ -13,7 +13,7 @@ from rich.text import Text
 
 from machin_fast.utils.extras import need
 
-_BAR = 20  # characters
+_BAR = 14  # characters
 _MOST_WORKERS = 16  # that are listed
 _COLORS = {
     "env": "#2f6690", "act": "#81a4cd", "store": "#3a7d44", "sample": "#9dc08b",
@@ -42,7 +42,13 @@ def tables(summary: Summary) -> Group:
 
 
 def _stages(summary: Summary) -> Table:
-    table = Table(title="Where the time went", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title="Where the time went",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("stage", no_wrap=True)
     table.add_column("", width=_BAR, no_wrap=True)
     for heading in ("share", "seconds", "calls", "µs/call", "moved"):

@@ -79,15 +79,17 @@ class Watch:
 
 
 def _leaves() -> list[int]:
-    """Processes below this one that have none below them: what only starts others, such as
-    multiprocessing's fork server, does no work. None where the system does not tell."""
+    """Processes below this one that have none below them; without those by which multiprocessing
+    starts others and cleans up after them. None where the system does not tell."""
     leaves: list[int] = []
-    below = _children(os.getpid())
+    own = _children(os.getpid())
+    below = list(own)
     while below:
         pid = below.pop()
         children = _children(pid)
         below += children
-        if not children and not _is_tracker(pid):
+        # What a fork server started looks like it, but is not our own child.
+        if not children and not (pid in own and _only_helps(pid)):
             leaves.append(pid)
     return leaves
 
@@ -102,12 +104,12 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _is_tracker(pid: int) -> bool:
-    """Whether it is multiprocessing's, that cleans up after all others."""
+def _only_helps(pid: int) -> bool:
     try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
         return True
+    return b"multiprocessing.resource_tracker" in words or b"multiprocessing.forkserver" in words
 
 
 def _cpu_seconds(pid: int) -> float:

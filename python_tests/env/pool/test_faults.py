@@ -29,6 +29,7 @@ from env.pool.worlds import Counter, HalfWritten, RandomWorld
 from machin_fast.env import ActorPool, EnvFailed, WorkerDied, WorkerHung
 
 MODES = list(AutoresetMode)
+pytestmark = pytest.mark.alone
 
 
 def kill(pool: ActorPool, worker: int, how: signal.Signals = signal.SIGKILL) -> None:
