@@ -86,6 +86,8 @@ def test_includes_keep_to_their_floor(path: PurePosixPath) -> None:
         ("csrc/ops/gae.cpp", "<pybind11/pybind11.h>", "Python is known in csrc/bindings alone"),
         ("csrc/core/isa.cpp", '"ops/gae.h"', "of a higher floor"),
         ("csrc/core/isa.cpp", '"ops/rollout.h"', "of a higher floor"),
+        ("csrc/actor_pool/inbox.cpp", "<Python.h>", "Python is known in csrc/bindings alone"),
+        ("csrc/actor_pool/inbox.h", "<torch/csrc/stable/tensor.h>", "floor 0 knows no torch"),
     ],
 )
 def test_a_wrong_include_is_found(path: str, include: str, fault: str) -> None:
@@ -106,7 +108,7 @@ def test_allowed_includes_pass() -> None:
 # -- floors of the Python package ------------------------------------------------------------
 
 FLOORS = {
-    "_extension": 3, "_same_module": 3, "ops": 3, "utils": 3,
+    "_actor_pool": 3, "_extension": 3, "_same_module": 3, "ops": 3, "utils": 3,
     "functional": 4,
     "data": 5, "transition": 5, "buffers": 5, "policies": 5, "model": 5, "noise": 5,
     "env": 5, "collect": 5, "parallel": 5, "helpers": 5,
@@ -365,7 +367,7 @@ def test_a_gap_in_a_docstring_is_found() -> None:
 # -- error texts -----------------------------------------------------------------------------
 
 # <op>: <argument> must <rule>, got <value>; what is not literal is shown as {}.
-ERROR_FORM = re.compile(r"(\w+|\{\}): \S.* must \S.*, got ")
+ERROR_FORM = re.compile(r"([\w.]+|\{\}): \S.* must \S.*, got ")
 # Failures of the machine, for which no argument is to blame, and rules that no value breaks.
 OTHER_FORMS = re.compile(
     r"machin_fast: out of memory|\{\}: the CUDA kernel did not launch"
@@ -374,11 +376,11 @@ OTHER_FORMS = re.compile(
 
 
 def error_texts(text: str) -> Iterator[str]:
-    """The texts that MF_CHECK and fail are called with."""
+    """The texts that MF_CHECK, MF_REQUIRE, fail and refuse are called with."""
     text = re.sub(r"//.*", "", text)
-    for call in re.finditer(r"\b(MF_CHECK|fail)\(", text):
+    for call in re.finditer(r"\b(MF_CHECK|MF_REQUIRE|fail|refuse)\(", text):
         arguments = split_arguments(text, call.end())
-        parts = arguments[1:] if call[1] == "MF_CHECK" else arguments
+        parts = arguments[1:] if call[1].startswith("MF_") else arguments
         if not any('"' in part for part in parts):
             continue  # a definition
         yield "".join(
@@ -431,6 +433,8 @@ def test_a_wrong_error_text_is_found() -> None:
         'fail("gae: value is wrong, got ", x);',
         'fail("gae: value must be right");',
         'MF_CHECK(ok, "value must be right, got ", x);',
+        'MF_REQUIRE(ok, "Inbox.done: env is wrong");',
+        'refuse("ids must be right, got ", x);',
     ):
         assert len(text_faults(bad)) == 1
 

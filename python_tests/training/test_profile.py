@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from torch import nn
 
 from machin_fast.algorithms import DQN, PPO, DQNPer
 from machin_fast.collect import Collector
+from machin_fast.collect.shared_parameters import SharedParameters
 from machin_fast.data import Replay
+from machin_fast.env import ActorPool
 from machin_fast.model import for_spaces
 from machin_fast.training import profile
 from machin_fast.training.evaluation import evaluate
@@ -126,6 +129,27 @@ def test_a_loop_that_knows_nothing_of_us_is_told_apart():
     assert calls(p) == {"env": 6, "act": 5, "learn": 10, "other": 0}
 
 
+def test_a_pool_and_shared_parameters_are_told_apart():
+    network = nn.Linear(CARTPOLE, 2)
+    size = sum(x.nbytes for x in network.parameters())
+    pool = ActorPool("CartPole-v1", 4, num_workers=0)
+    with profile() as p:
+        shared = SharedParameters(network)
+        shared.publish(network)
+        shared.update(network)
+        pool.reset(seed=0)
+        pool.send(np.zeros(4, np.int64))
+        first = pool.recv(2)
+        pool.send(np.zeros(2, np.int64), first.env_ids)
+        pool.recv(4)
+        pool.step(np.zeros(4, np.int64))
+    shared.close()
+    pool.close()
+    assert p.steps == 2 + 4 + 4
+    assert calls(p)["env"] == 6
+    assert (p.stages["sync"].calls, p.stages["sync"].bytes) == (2, size)
+
+
 def test_evaluations_are_no_training():
     envs, algorithm = learner()
     with profile() as p:
@@ -223,6 +247,7 @@ def shown(monkeypatch):
     monkeypatch.setattr(p.stages, "seconds", lambda: 6.0)
     p._counts.stepped(4)
     p._counts.steps, p._counts.updates = 1200, 60
+    p._watch.workers.clear()  # of other tests
     p._watch.workers[7] = watch.Worker(7, seconds=6.0, working=1.5)
     p._watch.gpu = [0.0, 0.5]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -247,8 +272,8 @@ def test_the_summary_holds_all_figures(shown, tmp_path):
 def test_the_table_shows_them(shown):
     lines = str(shown).splitlines()
     rows = [line.split() for line in lines]
-    assert ["env", "█" * 10, "50.0%", "3.00", "30", "100,000", "3.0", "MiB"] in rows
-    assert ["other", "█" * 7, "33.3%", "2.00"] in rows
+    assert ["env", "█" * 7, "50.0%", "3.00", "30", "100,000", "3.0", "MiB"] in rows
+    assert ["other", "█" * 5, "33.3%", "2.00"] in rows
     assert ["0", "(pid", "7)", "25%", "75%", "6.00", "s"] in rows
     assert max(map(len, lines)) <= 100
     assert "200 environment steps/s, 10 updates/s, 512.0 KiB/s moved." in lines
@@ -256,6 +281,14 @@ def test_the_table_shows_them(shown):
     assert "Slowest stage: env, 50% of the time. Try:" in lines
     assert any("more environments side by side (--envs 16)" in line for line in lines)
     Console(quiet=True).print(shown)
+
+
+def test_the_table_fits_a_narrow_terminal(shown):
+    text = io.StringIO()
+    shown.stages["priorities"].seconds, shown.stages["priorities"].calls = 1e-3, 1_000_000
+    shown.stages["priorities"].bytes = 1000 << 20
+    Console(file=text, width=80).print(shown)
+    assert "…" not in text.getvalue()
 
 
 def test_many_workers_are_summed_up(shown):
