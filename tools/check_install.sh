@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the package as a user would, away from the checkout and from any cache of it, in both
-# ways (build isolation on and off), and uses it.
+# ways (build isolation on and off), and uses it: the second time as a newcomer would.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -30,5 +30,9 @@ for isolation in "" --no-build-isolation; do
   fi
   $install --constraint "$root/constraints.txt" $isolation "$work/src"
   use "$work/venv"
+  if [ -n "$isolation" ]; then
+    mkdir "$work/newcomer"
+    (cd "$work/newcomer" && "$work/venv/bin/python" "$root/tools/newcomer.py")
+  fi
   rm -rf "$work/venv"
 done

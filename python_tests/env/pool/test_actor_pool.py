@@ -386,6 +386,7 @@ def test_shares_are_even_and_in_a_row():
 def test_workers_are_started_where_they_pay():
     best = functools.partial(plan.best_num_workers, step_in_parent=True)
     assert best(5e-6, 2, 2) == 0
+    assert best(5e-6, 32, 2) == 0  # a worker that sleeps between steps wakes late
     assert best(5e-6, 64, 2) == 1
     assert best(100e-6, 2, 2) == 1
     assert best(100e-6, 8, 8) == 7
