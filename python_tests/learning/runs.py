@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
-from torch import nn
+from torch import Tensor, nn
 
 from machin_fast import algorithms
 from machin_fast.data import Replay
@@ -21,7 +21,7 @@ from machin_fast.model import for_spaces
 from machin_fast.training import Hooks, Settings, Trainer, seed_everything
 
 EPISODES = 20  # of an evaluation
-GOALS = {"CartPole-v1": 475.0, "Pendulum-v1": -200.0}
+GOALS = {"CartPole-v1": 475.0, "MountainCar-v0": -110.0, "Pendulum-v1": -200.0}
 WITHOUT_VELOCITIES = " without velocities"  # one observation does not tell what to do
 
 
@@ -40,6 +40,7 @@ class Run:
         updates: Calls of ``update`` in a phase.
         warm_up: Steps before the first update.
         epsilon: Steps over which the share of random actions falls from 1 to 0.05.
+        hold: Steps that a random action lasts, on average.
         noise: Deviation of noise on actions, as a part of half their range.
         reward_steps: Rewards to sum before the value of a later state is trusted.
         window, burn_in: Steps of the sequences that recurrent values learn from, and those that
@@ -57,6 +58,7 @@ class Run:
     updates: int = 1
     warm_up: int = 0
     epsilon: int = 0
+    hold: int = 1
     noise: float = 0.0
     reward_steps: int = 1
     window: int | None = None
@@ -149,6 +151,13 @@ RUNS = {
         algorithm="RAINBOW", epsilon=0, reward_steps=1,
         options={"value_min": 0.0, "value_max": 100.0},
     ),
+    "RAINBOW MountainCar": DQN.but(
+        algorithm="RAINBOW", env="MountainCar-v0", networks={"hidden": (64, 64)},
+        updates=16, epsilon=20_000, hold=16, reward_steps=1,
+        options={
+            "value_min": -100.0, "value_max": 0.0, "reward_future_steps": 10, "update_rate": 0.02,
+        },
+    ),
     "DDPG": DDPG,
     "DDPGPer": DDPG.but(algorithm="DDPGPer"),
     "HDDPG": DDPG.but(algorithm="HDDPG", options={"q_decrease_rate": 0.9}),
@@ -193,8 +202,10 @@ def train(run: Run, seed: int, report: Callable[[int, float], None] | None = Non
         epsilon_end=0.05 if run.epsilon else 0.0, epsilon_steps=run.epsilon,
         evaluation_every=run.evaluation, evaluation_episodes=EPISODES, seed=seed,
     )  # fmt: skip
+    algorithm = make_algorithm(run, envs)
     trainer = Trainer(
-        make_algorithm(run, envs), envs, settings, evaluation_envs=make_envs(run.env, EPISODES),
+        algorithm, envs, settings, evaluation_envs=make_envs(run.env, EPISODES),
+        explore=None if run.hold == 1 else Holding(algorithm, run.hold),
         hooks=[] if report is None else [Report(report)],
     )  # fmt: skip
     progress = trainer.train().progress
@@ -209,6 +220,29 @@ class Report(Hooks):
 
     def on_evaluation(self, trainer: Trainer, returns: Any) -> None:
         self.tell(*trainer.progress.evaluations[-1])
+
+
+class Holding:
+    """Explores by random actions that last, each for ``hold`` steps on average.
+
+    A step at random does not get far from where the last one was. Source: Dabney et al. 2021,
+    arXiv:2006.01782, but with lengths of a geometric distribution.
+    """
+
+    def __init__(self, algorithm: Any, hold: int) -> None:
+        self.algorithm = algorithm
+        self.hold = hold
+        self.instead = torch.tensor(-1)  # -1: none, the network chooses
+
+    def __call__(self, state: Any) -> Tensor:
+        share, self.algorithm.epsilon = self.algorithm.epsilon, 0.0
+        action: Tensor = self.algorithm.act_discrete_with_noise(state, decay_epsilon=False)
+        self.algorithm.epsilon = share
+        other = torch.randint_like(action, 3)
+        other = other.masked_fill(torch.rand(action.shape) >= share, -1)
+        anew = torch.rand(action.shape) < 1 / self.hold
+        self.instead = torch.where(anew, other, self.instead)
+        return torch.where(self.instead < 0, action, self.instead)
 
 
 def make_algorithm(run: Run, envs: VectorEnv[Any, Any, Any]) -> Any:
@@ -234,7 +268,7 @@ def make_algorithm(run: Run, envs: VectorEnv[Any, Any, Any]) -> Any:
 def make_envs(name: str, count: int) -> VectorEnv[Any, Any, Any]:
     """Environments that reset themselves in the last step of an episode."""
     whole = name.removesuffix(WITHOUT_VELOCITIES)
-    wrappers = [without_velocities] if whole != name else None
+    wrappers = [without_velocities] if whole != name else [scaled] if "Car" in name else None
     mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
     return gymnasium.make_vec(
         whole, count, vectorization_mode="sync", vector_kwargs=mode, wrappers=wrappers
@@ -249,3 +283,8 @@ def without_velocities(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         seen, scale = [0, 1], np.ones(2, np.float32)
     space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     return gymnasium.wrappers.TransformObservation(env, lambda each: each[seen] / scale, space)
+
+
+def scaled(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """MountainCar's velocity is below 0.07, too little for a network to see."""
+    return gymnasium.wrappers.RescaleObservation(env, np.float32(-1), np.float32(1))
