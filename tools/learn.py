@@ -30,11 +30,11 @@ PICTURE = ROOT / "docs" / "learning.png"
 HEAD = """# Learning runs
 
 Each algorithm and mode on Gymnasium's environments, until 20 greedy episodes on seeds of their own
-average the goal: 475 on CartPole-v1, -200 on Pendulum-v1, -110 on
-MountainCar-v0, where random actions are held for a while. Without velocities one observation does
-not tell what to do: PPO without a memory got no further than 45 of 475 in 100,000 steps, on each
-of three seeds. Made by `make learn`; hyper-parameters are in `python_tests/learning/runs.py`. `make
-test` repeats seed 0 of each. Seconds are of one core of two, with other work on the machine.
+average the goal: 475 on CartPole-v1, -200 on Pendulum-v1, -110 on MountainCar-v0, where random
+actions are held for a while. Without velocities one observation does not tell what to do: PPO
+without a memory got no further than 45 of 475 in 100,000 steps, on each of three seeds. Made by
+`make learn`; hyper-parameters are in `python_tests/learning/runs.py`. `make test` repeats seed 0 of
+each. Seconds are of one core of two, with other work on the machine.
 
 ![Scores by environment steps, a line a seed](learning.png)
 
