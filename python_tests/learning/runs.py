@@ -268,7 +268,8 @@ def make_algorithm(run: Run, envs: VectorEnv[Any, Any, Any]) -> Any:
 def make_envs(name: str, count: int) -> VectorEnv[Any, Any, Any]:
     """Environments that reset themselves in the last step of an episode."""
     whole = name.removesuffix(WITHOUT_VELOCITIES)
-    wrappers = [without_velocities] if whole != name else [scaled] if "Car" in name else None
+    partly = [without_velocities] if whole != name else []
+    wrappers = [scaled] if name == "MountainCar-v0" else partly
     mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
     return gymnasium.make_vec(
         whole, count, vectorization_mode="sync", vector_kwargs=mode, wrappers=wrappers
