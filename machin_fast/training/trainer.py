@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 import time
@@ -206,21 +205,14 @@ class Trainer:
         if self.evaluation_envs is None:
             raise ValueError("Trainer.evaluate: evaluation_envs must be given, got None")
         envs, behaviour = self.evaluation_envs, self.behaviour
-        side_by_side = envs.num_envs if isinstance(envs, VectorEnv) else 1
-        first = self.settings.seed + EVALUATION_SEEDS
-        rounds = range(math.ceil(self.settings.evaluation_episodes / side_by_side))
         with stage("evaluate"):
             put_statistics(envs, take_statistics(self.envs), frozen=True)
-            returns = np.concatenate(
-                [
-                    evaluate(
-                        envs,
-                        behaviour.act,
-                        seed=first + i * side_by_side,
-                        recurrent=bool(behaviour.recurrent),
-                    )
-                    for i in rounds
-                ]
+            returns = evaluate(
+                envs,
+                behaviour.act,
+                episodes=self.settings.evaluation_episodes,
+                seed=self.settings.seed + EVALUATION_SEEDS,
+                recurrent=bool(behaviour.recurrent),
             )
         self._count_time()
         best = self.progress.best

@@ -27,9 +27,7 @@ def run(options: Enjoy) -> int:
         mode = "human" if options.record is None else "rgb_array"
         env = make_env(experiment.env, experiment.env_options, render_mode=mode)
         try:
-            behaviour = restore(
-                found, experiment, env.observation_space, env.action_space
-            ).behaviour
+            behaviour = restore(found, experiment, env.observation_space, env.action_space)
             put_statistics(env, found.load("environments"), frozen=True)
             recurrent = bool(behaviour.recurrent)
             for episode in range(options.episodes):

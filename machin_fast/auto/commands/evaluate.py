@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-
-import numpy as np
 
 from machin_fast.auto.cli import Evaluate
 from machin_fast.auto.commands.restored import experiment_of, find, restore
@@ -30,23 +27,18 @@ def run(options: Evaluate) -> int:
     with told_in_one_line():
         found = find(options.folder, newest=options.newest)
         experiment = experiment_of(found)
-        side_by_side = min(options.episodes, _MOST_ENVS)
-        envs = experiment.make_envs(side_by_side)
+        envs = experiment.make_envs(min(options.episodes, _MOST_ENVS))
         try:
             spaces = envs.single_observation_space, envs.single_action_space
-            behaviour = restore(found, experiment, *spaces).behaviour
+            behaviour = restore(found, experiment, *spaces)
             put_statistics(envs, found.load("environments"), frozen=True)
-            returns = np.concatenate(
-                [
-                    evaluate(
-                        envs,
-                        behaviour.act,
-                        seed=options.seed + i * side_by_side,
-                        recurrent=bool(behaviour.recurrent),
-                    )
-                    for i in range(math.ceil(options.episodes / side_by_side))
-                ]
-            )[: options.episodes]
+            returns = evaluate(
+                envs,
+                behaviour.act,
+                episodes=options.episodes,
+                seed=options.seed,
+                recurrent=bool(behaviour.recurrent),
+            )
         finally:
             envs.close()
     figures = {

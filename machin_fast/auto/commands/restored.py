@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gymnasium.spaces import Space
 
@@ -13,20 +13,6 @@ from machin_fast.auto.errors import CommandError
 from machin_fast.auto.experiment import Experiment, check_device
 from machin_fast.training import Behaviour, Checkpoint, Checkpoints
 from machin_fast.training.checkpoint import MANIFEST, read
-
-
-class Restored(NamedTuple):
-    """A trained policy.
-
-    Attributes:
-        experiment: What was trained.
-        checkpoint: Where it is from.
-        behaviour: How it acts.
-    """
-
-    experiment: Experiment
-    checkpoint: Checkpoint
-    behaviour: Behaviour
 
 
 def find(folder: Path, *, newest: bool = False) -> Checkpoint:
@@ -69,7 +55,7 @@ def experiment_of(checkpoint: Checkpoint) -> Experiment:
 
 def restore(
     checkpoint: Checkpoint, experiment: Experiment, observations: Space[Any], actions: Space[Any]
-) -> Restored:
+) -> Behaviour:
     """The policy of a checkpoint.
 
     Args:
@@ -78,7 +64,7 @@ def restore(
         observations, actions: Spaces of one environment.
 
     Returns:
-        The policy.
+        How it acts.
 
     Raises:
         CommandError: It is of other networks, or its device is not there.
@@ -92,4 +78,4 @@ def restore(
         algorithm.load_state_dict({**state, "memory": None})
     except (RuntimeError, ValueError, KeyError) as error:
         raise CommandError(f"{checkpoint.path} is not of {experiment.algo}: {error}") from error
-    return Restored(experiment, checkpoint, experiment.player(actions, algorithm))
+    return experiment.player(actions, algorithm)
